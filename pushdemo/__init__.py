@@ -1,0 +1,1 @@
+"""One slow function, computed once, on every open page, from plain WSGI."""

@@ -1,0 +1,56 @@
+"""pushdemo: one slow function, computed once, on every open page, from plain WSGI."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="pushdemo",
+    version="0.1.0",
+    description="One slow function, computed once, pushed to every open page, from plain WSGI",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    classifiers=[
+        "Environment :: Web Environment",
+        "Framework :: Paste",
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3",
+        "Topic :: Internet :: WWW/HTTP :: WSGI",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=["pushdemo", "pushdemo.*"]),
+    package_data={"pushdemo": ["public/*", "templates/*", "py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "Mako>=1.3",
+        "Paste>=3.10",
+        "PasteDeploy>=3.1",
+        "PasteScript>=3.7",
+        "Routes>=2.5.1",
+        "WebOb>=1.8.9",
+        # PasteScript imports pkg_resources, which setuptools 82 dropped; from 80.9 on, every
+        # `paster` begins with a warning that pkg_resources will go.
+        "setuptools<80.9",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "mypy>=1.13",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.8",
+            "selenium>=4.25",
+            "types-WebOb>=1.8",
+            "waitress>=3",
+            "WebTest>=3",
+            "websocket-client>=1.8",
+        ],
+    },
+    entry_points={
+        "paste.app_factory": ["main = pushdemo.config.middleware:make_app"],
+        "paste.server_factory": ["http = pushdemo.servers.paste_http:server_factory"],
+        "paste.global_paster_command": ["serve = pushdemo.commands.serve:ServeCommand"],
+    },
+    zip_safe=False,
+)
