@@ -29,9 +29,9 @@ setup(
         "PasteScript>=3.7",
         "Routes>=2.5.1",
         "WebOb>=1.8.9",
-        # PasteScript imports pkg_resources, which setuptools 82 dropped; from 80.9 on, every
-        # `paster` begins with a warning that pkg_resources will go.
-        "setuptools<80.9",
+        # PasteScript imports pkg_resources. setuptools 82 dropped it, 80.9 warns of that at each
+        # start, and before 78.1 it does not find Routes' repoze.lru in a checkout.
+        "setuptools>=79,<80.9",
     ],
     extras_require={
         "test": [

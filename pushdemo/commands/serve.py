@@ -1,0 +1,41 @@
+"""`paster serve`, whose errors are for people: one line for what an ini can get wrong."""
+
+from __future__ import annotations
+
+import configparser
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from paste.script import serve
+
+from pushdemo.lib.options import ConfigError
+
+# Who complains of an ini: an error raised by one of these is about the ini, or about what is
+# installed, and its message says what. Raised anywhere else it is a bug, and keeps its traceback.
+_CRITICS = ("paste.deploy", "configparser", "pkg_resources", "importlib.metadata", "logging.config")
+
+
+class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has no types
+    """PasteScript's command, which it finds in its place by the entry point of the same name."""
+
+    def logging_file_config(self, config_file: str) -> None:
+        self._in_one_line(super().logging_file_config, config_file)
+
+    def loadserver(self, *args: Any, **kwargs: Any) -> Any:
+        return self._in_one_line(super().loadserver, *args, **kwargs)
+
+    def loadapp(self, *args: Any, **kwargs: Any) -> Any:
+        return self._in_one_line(super().loadapp, *args, **kwargs)
+
+    @staticmethod
+    def _in_one_line(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (OSError, LookupError, ImportError, configparser.Error) as error:
+            frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+            if not frame.f_globals.get("__name__", "").startswith(_CRITICS):
+                raise
+            if isinstance(error, OSError) and error.filename:
+                raise ConfigError(f"{error.filename}: {error.strerror}") from None
+            raise ConfigError(" ".join(str(error).split())) from None

@@ -1,0 +1,62 @@
+"""The application behind the routes: finds the controller that a route names, and calls it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from webob import Request, Response
+from webob.exc import HTTPException, HTTPInternalServerError, HTTPNotFound
+
+from pushdemo.lib import base
+
+log = logging.getLogger(__name__)
+
+
+class Application:
+    """A WSGI application, to stand behind Paste's RegistryManager and Routes' middleware.
+
+    controllers: the package with a module for each controller: `server`, with a ServerController.
+    app_globals: what controllers get under this name.
+    """
+
+    def __init__(self, controllers: str, app_globals: object) -> None:
+        self._controllers = controllers
+        self._app_globals = app_globals
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: base.StartResponse
+    ) -> Iterable[bytes]:
+        register = environ["paste.registry"].register
+        register(base.app_globals, self._app_globals)
+        register(base.request, Request(environ))
+        # Pylons' defaults: no answer is kept, unless its action says so.
+        register(
+            base.response, Response(headers={"Cache-Control": "no-cache", "Pragma": "no-cache"})
+        )
+        register(base.url, environ["routes.url"])
+        try:
+            controller = self._find(environ["wsgiorg.routing_args"][1])
+            return controller()(environ, start_response)  # type: ignore[no-any-return]
+        except HTTPException as error:
+            page = base.explain(error)
+        except Exception:
+            log.exception("error in the application, serving %s", environ.get("PATH_INFO"))
+            page = base.explain(HTTPInternalServerError("The server's log says what went wrong."))
+        return page(environ, start_response)
+
+    def _find(self, variables: dict[str, str]) -> Any:
+        name = variables.get("controller")
+        if name is None:
+            raise HTTPNotFound("There is nothing at this address; see / for what there is.")
+        module = self._module(name.replace("-", "_"))
+        class_name = (
+            name.replace("-", " ").replace("_", " ").title().replace(" ", "") + "Controller"
+        )
+        return getattr(module, class_name)
+
+    def _module(self, name: str) -> ModuleType:
+        return importlib.import_module(f"{self._controllers}.{name}")

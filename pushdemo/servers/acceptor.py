@@ -1,0 +1,287 @@
+"""The acceptor: takes connections in, and waits for their requests, without a thread for any.
+
+A worker of the pool is worth having only for a request that is all there. Until then a connection
+lives here, in one selector: however many never say anything, and however slowly they say it, they
+keep nobody waiting. Each has `timeout` seconds for its head, and for a body the time it takes at
+MIN_RATE on top.
+
+It also minds the descriptors. The lowest free number is the one a new connection gets, so a number
+near the limit means that few are left; those few are for the files, pipes and sockets of the
+application. A connection that gets such a number takes the place of the one that has kept its
+request to itself for the longest, or is told to come again later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import re
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pushdemo.servers import descriptors
+
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[socket.socket, Any, io.BytesIO], None]
+
+MAX_HEAD = 64 * 1024  # bytes; browsers stay under 16 KiB, cookies and all
+MIN_RATE = 16 * 1024  # bytes a second, below which a body is not worth waiting for
+LINGER = 1.0  # seconds for a client we refused to read why
+PAUSE = 0.25  # seconds without accepting, when the system has no descriptor to give
+BURST = 128  # connections accepted before the others get their turn
+CHUNK = 64 * 1024
+
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_LENGTHS = re.compile(rb"^content-length[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.I | re.M)
+_CODED = re.compile(rb"^transfer-encoding[ \t]*:", re.I | re.M)
+_EXPECTS = re.compile(rb"^expect[ \t]*:[ \t]*100-continue[ \t]*\r?$", re.I | re.M)
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Refused(Exception):
+    """A request that will not be served: the status line's end, and what to do about it."""
+
+    def __init__(self, status: str, advice: str, *headers: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.advice = advice
+        self.headers = headers
+
+    @property
+    def response(self) -> bytes:
+        body = f"{self.status}\n\n{self.advice}\n".encode()
+        head = (
+            f"HTTP/1.0 {self.status}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *self.headers,
+        )
+        return "\r\n".join((*head, "", "")).encode() + body
+
+
+class _Connection:
+    """A connection whose request is not all there yet.
+
+    whole: the length of head and body in bytes, None until the head has ended.
+    deadline: when it is given up, in monotonic seconds.
+    refused: an answer went out; what still comes in is thrown away.
+    """
+
+    __slots__ = ("address", "deadline", "received", "refused", "sock", "whole")
+
+    def __init__(self, sock: socket.socket, address: Any, deadline: float) -> None:
+        self.sock = sock
+        self.address = address
+        self.deadline = deadline
+        self.received = bytearray()
+        self.whole: int | None = None
+        self.refused = False
+
+
+def body_length(head: bytes) -> int:
+    """The length of the body that follows a request's head (RFC 9112, section 6.3), in bytes.
+    Raises Refused."""
+    if _CODED.search(head):
+        raise Refused("411 Length Required", "Send the body whole, with a Content-Length.")
+    lengths = set(_LENGTHS.findall(head))
+    if not lengths:
+        return 0
+    length = lengths.pop()
+    if lengths or not length.isdigit() or len(length) > 18:
+        raise Refused("400 Bad Request", "Send one Content-Length, a whole number.")
+    return int(length)
+
+
+class Acceptor:
+    """Accepts on `listener` and hands each request that is all there to `deliver`, with its
+    connection in blocking mode.
+
+    timeout: seconds for a request's head to come.
+    max_body: bytes of a request's body; they are kept in memory.
+    """
+
+    def __init__(
+        self, listener: socket.socket, deliver: Deliver, *, timeout: float, max_body: int
+    ) -> None:
+        self._listener = listener
+        self._deliver = deliver
+        self._timeout = timeout
+        self._max_body = max_body
+        self._connections: dict[_Connection, None] = {}  # oldest first
+        self._selector = selectors.DefaultSelector()
+        self._waking, self._waker = socket.socketpair()
+        self._paused_until: float | None = None
+        self._exhausted = False
+        self._running = True
+
+    def run(self) -> None:
+        """Accept until `stop`."""
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._waking, selectors.EVENT_READ)
+        look = time.monotonic()
+        while self._running:
+            for key, _ in self._selector.select(self._idle()):
+                if key.data is not None:
+                    self._read(key.data)
+                elif key.fileobj is self._listener:
+                    self._accept()
+            if (now := time.monotonic()) >= look:
+                look = now + min(1.0, self._timeout / 4)
+                self._give_up(now)
+                if self._paused_until is not None and now >= self._paused_until:
+                    self._paused_until = None
+                    self._selector.register(self._listener, selectors.EVENT_READ)
+        for connection in list(self._connections):
+            self._close(connection)
+        self._selector.close()
+        self._waking.close()
+        self._waker.close()
+
+    def stop(self) -> None:
+        """End `run`. Any thread, and signal handlers."""
+        self._running = False
+        with contextlib.suppress(OSError):  # closed: it has ended
+            self._waker.send(b"\0")
+
+    def _idle(self) -> float | None:
+        if self._paused_until is not None:
+            return PAUSE
+        return min(1.0, self._timeout / 4) if self._connections else None
+
+    def _accept(self) -> None:
+        for _ in range(BURST):
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED and not self._make_room():
+                    self._report_exhaustion()
+                    self._pause()
+                    return
+                continue  # or that client has left already
+            sock.setblocking(False)
+            if sock.fileno() < descriptors.limit() - descriptors.RESERVE:
+                self._exhausted = False
+            elif not self._make_room():
+                self._report_exhaustion()
+                self._turn_away(sock)
+                continue
+            connection = _Connection(sock, address, time.monotonic() + self._timeout)
+            self._connections[connection] = None
+            self._selector.register(sock, selectors.EVENT_READ, connection)
+            self._read(connection)  # as a rule the request is there already
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been without a request the longest, if there is one."""
+        for connection in self._connections:
+            self._close(connection)
+            return True
+        return False
+
+    def _report_exhaustion(self) -> None:
+        if not self._exhausted:  # once, not once a connection
+            self._exhausted = True
+            log.error(
+                "out of descriptors (the limit is %d): new connections are turned away until some"
+                " are free; raise the limit with ulimit -n, or lower push.max_streams",
+                descriptors.limit(),
+            )
+
+    def _pause(self) -> None:
+        # The listener stays readable while connections wait there: to ask again at once is to spin.
+        self._selector.unregister(self._listener)
+        self._paused_until = time.monotonic() + PAUSE
+
+    @staticmethod
+    def _turn_away(sock: socket.socket) -> None:
+        full = Refused("503 Service Unavailable", "Try again in a few seconds.", "Retry-After: 5")
+        with sock, contextlib.suppress(OSError):
+            sock.send(full.response)
+            sock.recv(CHUNK)  # what is left unread would take the answer back with a reset
+
+    def _read(self, connection: _Connection) -> None:
+        try:
+            received = connection.sock.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = b""
+        if not received:
+            self._close(connection)
+        elif not connection.refused:
+            connection.received += received
+            try:
+                self._advance(connection)
+            except Refused as refusal:
+                self._refuse(connection, refusal)
+
+    def _advance(self, connection: _Connection) -> None:
+        received = connection.received
+        if connection.whole is None:
+            self._begin(connection)
+        if connection.whole is not None and len(received) >= connection.whole:
+            self._forget(connection)
+            connection.sock.setblocking(True)
+            # A copy of the request alone: what follows it would be a second one on a connection
+            # that is going to be closed.
+            whole = io.BytesIO(memoryview(received)[: connection.whole])
+            self._deliver(connection.sock, connection.address, whole)
+
+    def _begin(self, connection: _Connection) -> None:
+        """Look for the end of the head, and see what body is to come."""
+        received = connection.received
+        # RFC 9112, section 2.2: empty lines may come before a request.
+        while received.startswith((b"\r", b"\n")):
+            del received[:1]
+        end = _END_OF_HEAD.search(received)
+        if (len(received) if end is None else end.end()) > MAX_HEAD:
+            raise Refused(
+                "431 Request Header Fields Too Large", f"Send at most {MAX_HEAD} bytes of headers."
+            )
+        if end is None:
+            return
+        head = bytes(received[: end.end()])
+        length = body_length(head)
+        if length > self._max_body:
+            raise Refused("413 Content Too Large", f"Send at most {self._max_body} bytes.")
+        connection.whole = end.end() + length
+        if length:
+            connection.deadline += length / MIN_RATE
+            if len(received) < connection.whole and _EXPECTS.search(head):
+                connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _refuse(self, connection: _Connection, refusal: Refused) -> None:
+        connection.refused = True
+        connection.deadline = time.monotonic() + LINGER
+        try:
+            connection.sock.send(refusal.response)
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+
+    def _give_up(self, now: float) -> None:
+        late = [connection for connection in self._connections if connection.deadline <= now]
+        for connection in late:
+            if connection.received and not connection.refused:
+                self._refuse(
+                    connection, Refused("408 Request Timeout", "Send the request in one go.")
+                )
+            else:
+                self._close(connection)
+
+    def _close(self, connection: _Connection) -> None:
+        self._forget(connection)
+        connection.sock.close()
+
+    def _forget(self, connection: _Connection) -> None:
+        self._connections.pop(connection, None)
+        self._selector.unregister(connection.sock)

@@ -1,0 +1,288 @@
+"""`egg:pushdemo#http`: Paste's HTTP server, for streams by the thousand.
+
+Paste parses the request and calls the application in its pool of workers, as ever. Around that
+stand three changes:
+
+- A connection waits for its request in the acceptor, not in a worker.
+- When the application returns a Stream, the connection is given to the broadcaster, and the worker
+  is free again at once: any number of streams holds none.
+- Any other body of unknown length (a generator that sleeps between its parts, as the seed's does)
+  is sent by a thread of its own, so that ten of them do not hold all ten workers.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import signal
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from paste.httpserver import WSGIHandler, WSGIThreadPoolServer
+
+from pushdemo.lib.options import ConfigError, Options
+from pushdemo.push.stream import Stream
+from pushdemo.servers import descriptors
+from pushdemo.servers.acceptor import Acceptor
+
+log = logging.getLogger(__name__)
+
+# Seconds for which a client may take nothing of an ordinary response.
+WRITE_TIMEOUT = 60.0
+# Seconds that the requests under way have to end in when the server is stopped.
+GRACE = 0.5
+# Bodies that have a thread each; for one more, the answer is 503.
+MAX_BODY_THREADS = 1000
+
+
+def server_factory(
+    global_conf: Mapping[str, str],  # noqa: ARG001  # PasteDeploy's signature
+    **section: str,
+) -> Callable[[Any], None]:
+    """PasteDeploy's `paste.server_factory`. Options of the section, and who suffers by a wrong one:
+
+    host: the address to listen on; 127.0.0.1 keeps everybody else out.
+    port: 0 takes any that is free.
+    request_queue_size: connections waiting to be accepted; too few (Paste's own 5), and a burst of
+        clients waits for seconds.
+    threadpool_workers: requests that run at the same time; streams are not among them.
+    request_timeout: seconds for a request to come; too few, and clients on bad lines are cut off.
+    max_request_body: bytes; they are kept in memory.
+
+    Raises ConfigError, also when the address cannot be had: before the application is loaded.
+    """
+    options = Options(section)
+    server = Server(
+        (options.text("host", "127.0.0.1"), options.whole("port", 8080, least=0, most=65535)),
+        backlog=options.whole("request_queue_size", 1024, least=1),
+        workers=options.whole("threadpool_workers", 10, least=1),
+        request_timeout=options.seconds("request_timeout", 20),
+        max_request_body=options.whole("max_request_body", 1024 * 1024, least=0),
+    )
+    options.finish()
+
+    def serve(application: Any) -> None:
+        server.wsgi_application = application
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: server.stop())
+        print(f"serving on http://{server.authority}", flush=True)
+        server.serve_forever()
+
+    return serve
+
+
+class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
+    """One request, all of which was received before.
+
+    What is to be sent collects in `wfile` until it is flushed, so that a response's head and the
+    beginning of its body leave in one packet.
+    """
+
+    def __init__(
+        self, sock: socket.socket, address: Any, server: Server, received: io.BytesIO
+    ) -> None:
+        self._received = received
+        self.given_away = False  # the connection is somebody else's to close
+        super().__init__(sock, address, server)
+
+    def setup(self) -> None:
+        self.connection = self.request
+        self.rfile = self._received
+        self.wfile = io.BytesIO()
+
+    def finish(self) -> None:
+        if not self.given_away:
+            self._flush()
+
+    def wsgi_setup(self, environ: dict[str, Any] | None = None) -> None:
+        # The acceptor has sent "100 Continue"; Paste would send it a second time.
+        del self.headers["Expect"]
+        super().wsgi_setup(environ)
+        # PEP 3333 has the path's bytes as latin-1; Paste decodes them as UTF-8, and what is not
+        # latin-1 could not be encoded again.
+        path = self.wsgi_environ["PATH_INFO"]
+        self.wsgi_environ["PATH_INFO"] = path.encode("utf-8", "replace").decode("latin-1")
+
+    def wsgi_write_chunk(self, chunk: bytes) -> None:
+        super().wsgi_write_chunk(chunk)
+        self._flush()
+
+    def wsgi_execute(self, environ: dict[str, Any] | None = None) -> None:
+        self.wsgi_setup(environ)
+        try:
+            body = self.server.wsgi_application(self.wsgi_environ, self.wsgi_start_response)
+        except Exception:
+            self._fail()
+            return
+        if self.wsgi_curr_headers and not self.wsgi_headers_sent:
+            if isinstance(body, Stream):
+                self.given_away = True
+                body.hand_off(self.connection, self._head())
+                return
+            if self._endless(body):
+                self.given_away = self.server.in_a_thread(lambda: self._send_and_close(body))
+                if not self.given_away:
+                    self._refuse(body)
+                return
+        self._send(body)
+
+    def _head(self) -> bytes:
+        super().wsgi_write_chunk(b"")
+        head: bytes = self.wfile.getvalue()
+        self.wfile = io.BytesIO()
+        return head
+
+    def _endless(self, body: Iterable[bytes]) -> bool:
+        _, headers = self.wsgi_curr_headers
+        return not isinstance(body, (list, tuple)) and not any(
+            name.lower() == "content-length" for name, _ in headers
+        )
+
+    def _send(self, body: Iterable[bytes]) -> None:
+        try:
+            for chunk in body:
+                self.wsgi_write_chunk(chunk)
+            if not self.wsgi_headers_sent:
+                self.wsgi_write_chunk(b"")
+        except OSError:
+            log.debug("the client left before its response was sent")
+        except Exception:
+            self._fail()
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+
+    def _send_and_close(self, body: Iterable[bytes]) -> None:
+        try:
+            self._send(body)
+        finally:
+            self.connection.close()
+
+    def _refuse(self, body: Any) -> None:
+        if hasattr(body, "close"):
+            body.close()
+        self._answer("503 Service Unavailable", "Try again in a few seconds.", ("Retry-After", "5"))
+
+    def _fail(self) -> None:
+        log.exception("error in the application, serving %s", self.path)
+        if not self.wsgi_headers_sent:
+            self._answer("500 Internal Server Error", "The server's log says what went wrong.")
+
+    def _answer(self, status: str, text: str, *headers: tuple[str, str]) -> None:
+        body = f"{status}\n\n{text}\n".encode()
+        self.wsgi_curr_headers = (
+            status,
+            [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), *headers],
+        )
+        super().wsgi_write_chunk(body)
+
+    def _flush(self) -> None:
+        if data := self.wfile.getvalue():
+            self.wfile = io.BytesIO()
+            self.connection.sendall(data)
+
+
+class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
+    """Paste's server with its pool, behind an acceptor. Listens from its making on; raises
+    ConfigError where it cannot."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        backlog: int = 1024,
+        workers: int = 10,
+        request_timeout: float = 20.0,
+        max_request_body: int = 1024 * 1024,
+    ) -> None:
+        descriptors.raise_limit()
+        host, port = address
+        try:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
+                                       flags=socket.AI_PASSIVE)  # fmt: skip
+            self.address_family: int = found[0][0]
+            super().__init__(
+                None,
+                found[0][4],
+                Handler,
+                nworkers=workers,
+                daemon_threads=True,  # a worker that hangs must not keep the process
+                # Paste's own care for hung workers kills streams, and more of the same.
+                threadpool_options={
+                    "max_requests": 0,
+                    "spawn_if_under": 0,
+                    "hung_check_period": 0,
+                    "kill_thread_limit": 0,
+                },
+                request_queue_size=backlog,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host} port {port}: {error.strerror or error};"
+                " set host and port in the server's section"
+            ) from None
+        self._acceptor = Acceptor(
+            self.socket, self._deliver, timeout=request_timeout, max_body=max_request_body
+        )
+        self._body_threads = threading.BoundedSemaphore(MAX_BODY_THREADS)
+
+    def server_bind(self) -> None:
+        # Without HTTPServer's: that asks the name service who we are, and may wait for it.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a URL has them."""
+        host, port = self.server_address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:  # noqa: ARG002
+        """Serve until `stop`; then give the requests under way a moment to end."""
+        try:
+            self._acceptor.run()
+        finally:
+            self.socket.close()
+            deadline = time.monotonic() + GRACE
+            while self._busy() and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End `serve_forever`. Any thread, and signal handlers."""
+        self._acceptor.stop()
+
+    def in_a_thread(self, task: Callable[[], None]) -> bool:
+        """Run `task` in a thread of its own; False if there are too many of them already."""
+        if not self._body_threads.acquire(blocking=False):
+            return False
+
+        def run() -> None:
+            try:
+                task()
+            finally:
+                self._body_threads.release()
+
+        threading.Thread(target=run, name="pushdemo-body", daemon=True).start()
+        return True
+
+    def _busy(self) -> bool:
+        return bool(self.thread_pool.worker_tracker) or not self.thread_pool.queue.empty()
+
+    def _deliver(self, sock: socket.socket, address: Any, received: io.BytesIO) -> None:
+        self.thread_pool.add_task(lambda: self._handle(sock, address, received))
+
+    def _handle(self, sock: socket.socket, address: Any, received: io.BytesIO) -> None:
+        """Serve one request, in a worker."""
+        sock.settimeout(WRITE_TIMEOUT)
+        handler = None
+        try:
+            handler = Handler(sock, address, self, received)
+        except OSError:
+            log.debug("the client left before its response was sent")
+        finally:
+            if handler is None or not handler.given_away:
+                sock.close()
