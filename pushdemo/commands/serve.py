@@ -13,7 +13,7 @@ from pushdemo.lib.options import ConfigError
 
 # Who complains of an ini: an error raised by one of these is about the ini, or about what is
 # installed, and its message says what. Raised anywhere else it is a bug, and keeps its traceback.
-_CRITICS = ("paste.deploy", "configparser", "pkg_resources", "importlib.metadata", "logging.config")
+_CRITICS = ("paste.deploy", "configparser", "codecs", "pkg_resources", "importlib.metadata", "logging")
 
 
 class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has no types
@@ -28,14 +28,15 @@ class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has
     def loadapp(self, *args: Any, **kwargs: Any) -> Any:
         return self._in_one_line(super().loadapp, *args, **kwargs)
 
-    @staticmethod
-    def _in_one_line(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _in_one_line(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except (OSError, LookupError, ImportError, configparser.Error) as error:
+        except (OSError, LookupError, ImportError, ValueError, configparser.Error) as error:
             frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
             if not frame.f_globals.get("__name__", "").startswith(_CRITICS):
                 raise
             if isinstance(error, OSError) and error.filename:
                 raise ConfigError(f"{error.filename}: {error.strerror}") from None
-            raise ConfigError(" ".join(str(error).split())) from None
+            # configparser's KeyError, for a section that [loggers] and the like name, is just that.
+            missing = "there is no section " if isinstance(error, KeyError) else ""
+            raise ConfigError(f"{self.args[0]}: {missing}{error}") from None

@@ -19,6 +19,10 @@ class ConfigError(SystemExit):
     nobody catches it, Python prints the message, without a traceback, and exits with 1.
     """
 
+    def __init__(self, message: str) -> None:
+        # In one line, whatever it quotes: a value goes on where the ini's next line is indented.
+        super().__init__(" ".join(message.split()))
+
 
 class Options:
     """The options of `section` whose names begin with `prefix`, named here without it."""

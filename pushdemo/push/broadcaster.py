@@ -120,10 +120,14 @@ class Broadcaster:
     """Sends each channel's events to the sockets attached to it.
 
     send_timeout: seconds after which a client that takes nothing is dropped, more than 0.
+    clock: monotonic seconds.
     """
 
-    def __init__(self, *, send_timeout: float = 30.0) -> None:
+    def __init__(
+        self, *, send_timeout: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._send_timeout = send_timeout
+        self._clock = clock
         self._groups: dict[tuple[Channel, Framing], _Group] = {}
         # Blocked clients and when each is given up, soonest first.
         self._blocked: dict[_Subscriber, float] = {}
@@ -307,7 +311,7 @@ class Broadcaster:
         subscriber.rest = rest
         subscriber.reached = reached
         subscriber.group.place(subscriber).pop(subscriber, None)
-        self._blocked[subscriber] = time.monotonic() + self._send_timeout
+        self._blocked[subscriber] = self._clock() + self._send_timeout
         self._selector.modify(
             subscriber.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, subscriber
         )
@@ -337,7 +341,7 @@ class Broadcaster:
             self._drop(subscriber)
 
     def _give_up(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         while self._blocked:
             subscriber, deadline = next(iter(self._blocked.items()))
             if now < deadline:

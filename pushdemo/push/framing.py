@@ -33,7 +33,8 @@ _XML_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#1
 # RFC 2046, section 5.1.1: what a boundary may hold; a space is allowed there, but not at the end,
 # and not unquoted in the header, so it is left out here.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
-_TOKEN = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
+# Of what a header may hold unquoted, what no reader takes for anything else.
+_PLAIN = re.compile(r"[0-9A-Za-z._-]+")
 
 
 class Framing(Encoder, Protocol):
@@ -84,8 +85,8 @@ class Multipart:
 
     @property
     def content_type(self) -> str:
-        # The seed's spelling, without a space and without quotes, wherever a token will do.
-        quoted = self.boundary if _TOKEN.fullmatch(self.boundary) else f'"{self.boundary}"'
+        # The seed's spelling, without a space and without quotes, wherever that will do.
+        quoted = self.boundary if _PLAIN.fullmatch(self.boundary) else f'"{self.boundary}"'
         return f"multipart/x-mixed-replace;boundary={quoted}"
 
     @property

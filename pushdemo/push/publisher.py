@@ -59,8 +59,11 @@ class Publisher:
 
     def close(self) -> None:
         """Publish nothing more. A computation under way is left to itself."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self._woken.set()
+        if self._thread is not None:
+            self._thread.join(1)
 
     def _run(self) -> None:
         while not self._closed:

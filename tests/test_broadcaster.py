@@ -1,0 +1,351 @@
+"""The broadcaster, on real sockets: a test holds the other end of each."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pushdemo.push import broadcaster as module
+from pushdemo.push.broadcaster import Broadcaster
+from pushdemo.push.channel import Channel
+from pushdemo.push.event import Event, Value
+from pushdemo.push.framing import Multipart
+
+HANG = 30.0  # seconds: so long only a bug takes
+
+
+class Lines:
+    """The shortest format there is: an event is its text and a newline."""
+
+    content_type = "text/plain"
+    opening = b"open\n"
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, event: Event) -> bytes:
+        self.encoded += 1
+        return event.value.text.encode() + b"\n"
+
+    def last(self, frame: bytes) -> bytes:
+        return frame + b"end\n"
+
+
+class Stage:
+    """A broadcaster, a channel, and the clients attached to it."""
+
+    def __init__(self, history: int = 1) -> None:
+        self.now = 0.0
+        self.broadcaster = Broadcaster(send_timeout=30, clock=lambda: self.now)
+        self.channel = Channel("x", history=history)
+        self.lines = Lines()
+        self.closed: list[str] = []
+        self.clients: list[Client] = []
+
+    def attach(self, name: str = "", *, limit: int | None = None, head: bytes = b"") -> Client:
+        listener = socket.create_server(("127.0.0.1", 0))
+        client = socket.socket()
+        # Small, so that a client that does not read is soon one that cannot take any more.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(HANG)
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        listener.close()
+        self.clients.append(Client(client))
+        self.broadcaster.attach(
+            server, head, self.channel, self.lines,
+            limit=limit, on_close=lambda: self.closed.append(name),
+        )  # fmt: skip
+        return self.clients[-1]
+
+    def publish(self, text: str) -> None:
+        self.channel.publish(Value(text, computed=0.0, fresh_until=2**62))
+
+    def close(self) -> None:
+        self.broadcaster.close()
+        for client in self.clients:
+            client.close()
+
+
+class Client:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._file = sock.makefile("rb")
+
+    def line(self) -> str:
+        return self._file.readline().decode()
+
+    def rest(self) -> str:
+        return self._file.read().decode()
+
+    def close(self) -> None:
+        self._file.close()
+        self.sock.close()
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEND_BUFFER", 4096)
+
+
+def test_a_client_gets_the_head_then_what_there_is_then_what_comes(stage: Stage) -> None:
+    stage.publish("one")
+    client = stage.attach(head=b"head\n")
+    assert [client.line(), client.line(), client.line()] == ["head\n", "open\n", "one\n"]
+    stage.publish("two")
+    assert client.line() == "two\n"
+
+
+def test_head_opening_and_first_event_are_one_packet(stage: Stage) -> None:
+    stage.publish("one")
+    client = stage.attach(head=b"head\n")
+    assert client.sock.recv(4096) == b"head\nopen\none\n"
+
+
+def test_a_client_that_comes_before_the_first_event_has_the_head_at_once(stage: Stage) -> None:
+    client = stage.attach(head=b"head\n")
+    assert [client.line(), client.line()] == ["head\n", "open\n"]
+    stage.publish("one")
+    assert client.line() == "one\n"
+
+
+def test_all_clients_get_each_event_and_it_is_encoded_once(stage: Stage) -> None:
+    clients = [stage.attach() for _ in range(50)]
+    for client in clients:
+        assert client.line() == "open\n"
+    for number in range(5):
+        stage.publish(str(number))
+        assert [client.line() for client in clients] == [f"{number}\n"] * 50
+    assert stage.lines.encoded == 5
+
+
+def test_the_channel_is_watched_as_long_as_somebody_is_there(stage: Stage) -> None:
+    assert not stage.channel.watched
+    one, two = stage.attach("one"), stage.attach("two")
+    until(lambda: stage.channel.watched, "the channel to be watched")
+    one.close()
+    until(lambda: stage.closed == ["one"], "the first to be gone")
+    assert stage.channel.watched
+    two.close()
+    until(lambda: not stage.channel.watched, "the channel to be left")
+    assert stage.closed == ["one", "two"]
+    three = stage.attach("three")
+    until(lambda: stage.channel.watched, "the channel to be watched again")
+    stage.publish("again")
+    assert [three.line(), three.line()] == ["open\n", "again\n"]
+
+
+def test_a_limited_stream_ends_with_its_last_frame(stage: Stage) -> None:
+    stage.publish("one")
+    limited = stage.attach("limited", limit=2)
+    endless = stage.attach("endless")
+    assert [endless.line(), endless.line()] == ["open\n", "one\n"]
+    for text in ("two", "three"):
+        stage.publish(text)
+        assert endless.line() == text + "\n"
+    assert limited.rest() == "open\none\ntwo\nend\n"
+    assert stage.closed == ["limited"]
+
+
+def test_a_stream_of_one_event_that_is_there_ends_at_once(stage: Stage) -> None:
+    stage.publish("one")
+    assert stage.attach(limit=1).rest() == "open\none\nend\n"
+
+
+def test_a_client_that_hung_up_is_gone_before_the_next_event(stage: Stage) -> None:
+    client = stage.attach("x")
+    assert client.line() == "open\n"
+    client.close()
+    until(lambda: stage.closed == ["x"], "the client to be gone")
+
+
+def test_what_a_client_says_is_not_listened_to(stage: Stage) -> None:
+    client = stage.attach("x")
+    assert client.line() == "open\n"
+    client.sock.sendall(b"GET /again HTTP/1.1\r\n\r\n")
+    stage.publish("one")
+    assert client.line() == "one\n"
+    assert stage.closed == []
+
+
+def test_a_client_that_will_not_stop_talking_is_dropped(stage: Stage) -> None:
+    stage.attach("x").sock.sendall(b"x" * module.CHATTER * 4)
+    until(lambda: stage.closed == ["x"], "the client to be gone")
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_slow_client_finishes_its_frame_and_goes_on_with_the_newest(stage: Stage) -> None:
+    slow, quick = stage.attach("slow"), stage.attach("quick")
+    big = "x" * 1_000_000
+    stage.publish(big)
+    assert [quick.line(), quick.line()] == ["open\n", big + "\n"]
+    for text in ("skipped", "skipped too", "newest"):
+        stage.publish(text)
+        assert quick.line() == text + "\n"
+    assert [slow.line(), slow.line(), slow.line()] == ["open\n", big + "\n", "newest\n"]
+    stage.publish("next")
+    assert slow.line() == "next\n"
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_slow_client_catches_up_as_far_as_the_history_goes() -> None:
+    stage = Stage(history=2)
+    try:
+        slow, quick = stage.attach(), stage.attach()
+        big = "x" * 1_000_000
+        stage.publish(big)
+        assert [quick.line(), quick.line()] == ["open\n", big + "\n"]
+        for text in ("skipped", "one", "two"):
+            stage.publish(text)
+            assert quick.line() == text + "\n"
+        assert [slow.line() for _ in range(4)] == ["open\n", big + "\n", "one\n", "two\n"]
+    finally:
+        stage.close()
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_slow_client_of_a_limited_stream_gets_its_number_of_events(stage: Stage) -> None:
+    slow = stage.attach(limit=2)
+    quick = stage.attach()
+    big = "x" * 1_000_000
+    stage.publish(big)
+    assert [quick.line(), quick.line()] == ["open\n", big + "\n"]
+    for text in ("skipped", "newest"):
+        stage.publish(text)
+        assert quick.line() == text + "\n"
+    assert slow.rest() == f"open\n{big}\nnewest\nend\n"
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_slow_client_reads_the_end_of_a_large_last_frame(stage: Stage) -> None:
+    big = "x" * 1_000_000
+    stage.publish(big)
+    slow = stage.attach(limit=1)
+    quick = stage.attach()
+    assert [quick.line(), quick.line()] == ["open\n", big + "\n"]
+    assert slow.rest() == f"open\n{big}\nend\n"
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_client_that_takes_nothing_is_dropped_and_the_others_never_notice(stage: Stage) -> None:
+    stage.attach("stuck")
+    quick = stage.attach("quick")
+    stage.publish("x" * 1_000_000)
+    assert [len(quick.line()), len(quick.line())] == [5, 1_000_001]
+    stage.now = 29.9
+    stage.publish("two")
+    assert quick.line() == "two\n"
+    assert stage.closed == []
+    stage.now = 30
+    stage.publish("three")
+    assert quick.line() == "three\n"
+    until(lambda: stage.closed == ["stuck"], "the stuck client to be dropped")
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_client_that_takes_a_little_now_and_then_is_kept(stage: Stage) -> None:
+    slow, quick = stage.attach("slow"), stage.attach("quick")
+    stage.publish("x" * 1_000_000)
+    assert [len(quick.line()), len(quick.line())] == [5, 1_000_001]
+    for number in range(10):
+        received = 0
+        while received < 50_000:  # more than lies in the buffers between
+            received += len(slow.sock.recv(50_000))
+        stage.now += 20
+        stage.publish(str(number))
+        assert quick.line() == f"{number}\n"
+    assert stage.closed == []
+
+
+def test_closing_hangs_up_on_everybody(stage: Stage) -> None:
+    clients = [stage.attach(str(number)) for number in range(10)]
+    for client in clients:
+        assert client.line() == "open\n"
+    stage.broadcaster.close()
+    assert [client.rest() for client in clients] == [""] * 10
+    assert sorted(stage.closed) == [str(number) for number in range(10)]
+    assert not stage.channel.watched
+    stage.broadcaster.close()  # a second time is no error
+
+
+def test_who_comes_after_the_close_is_hung_up_on(stage: Stage) -> None:
+    stage.broadcaster.close()
+    assert stage.attach("late").rest() == ""
+    assert stage.closed == ["late"]
+
+
+def test_newcomers_during_a_flood_of_events_miss_nothing_and_see_nothing_twice() -> None:
+    stage = Stage(history=1000)
+    try:
+        stop = threading.Event()
+
+        def flood() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                stage.publish(str(number))
+                time.sleep(0.0005)
+
+        publisher = threading.Thread(target=flood)
+        publisher.start()
+        try:
+            clients = [stage.attach() for _ in range(40)]
+            sequences = []
+            for client in clients:
+                assert client.line() == "open\n"
+                sequences.append([int(client.line()) for _ in range(20)])
+        finally:
+            stop.set()
+            publisher.join(HANG)
+        for sequence in sequences:
+            assert sequence == list(range(sequence[0], sequence[0] + 20))
+    finally:
+        stage.close()
+
+
+def test_sockets_are_set_up_for_a_long_life() -> None:
+    a, b = socket.socketpair(socket.AF_UNIX)
+    module.tune(a, 30)  # no TCP, no complaint
+    a.close()
+    b.close()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+        module.tune(server, 30)
+        assert server.getblocking() is False
+        assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        client.close()
+        server.close()
+
+
+def test_a_multipart_stream_is_complete_for_every_number_of_parts() -> None:
+    stage = Stage()
+    stage.lines = Multipart("test")  # type: ignore[assignment]
+    try:
+        stage.publish("one")
+        text = stage.attach(limit=1).rest()
+        assert text.startswith("--test\r\n")
+        assert text.endswith("\r\n--test--\r\n")
+    finally:
+        stage.close()

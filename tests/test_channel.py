@@ -1,0 +1,134 @@
+"""A channel: what it keeps, whom it tells, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pushdemo.push.channel import Channel
+from pushdemo.push.event import Value
+from pushdemo.push.framing import Multipart
+
+FRAMING = Multipart("test")
+
+
+def value(text: str = "x", fresh_until: int = 100) -> Value:
+    return Value(text, computed=0.0, fresh_until=fresh_until)
+
+
+def deaf() -> None:
+    pass
+
+
+def at(now: list[int]) -> Callable[[], int]:
+    return lambda: now[0]
+
+
+def test_it_has_nothing_at_first() -> None:
+    channel = Channel("x")
+    assert channel.newest is None
+    assert channel.since(0) == []
+    assert not channel.watched
+
+
+@given(
+    history=st.integers(1, 5),
+    published=st.integers(0, 12),
+    reached=st.integers(0, 15),
+)
+def test_since_gives_what_came_after_as_far_back_as_the_history_goes(
+    history: int, published: int, reached: int
+) -> None:
+    channel = Channel("x", history=history)
+    for number in range(published):
+        channel.publish(value(str(number + 1)))
+    expected = [n for n in range(1, published + 1) if n > reached][-history:]
+    given = channel.since(reached)
+    assert [event.sequence for event in given] == expected
+    assert [event.value.text for event in given] == [str(n) for n in expected]
+
+
+def test_a_subscriber_is_told_of_each_event_after_it_can_be_read() -> None:
+    channel = Channel("x")
+    seen: list[int] = []
+
+    def listener() -> None:
+        assert channel.newest is not None
+        seen.append(channel.newest.sequence)
+
+    channel.subscribe(listener, FRAMING)
+    channel.publish(value())
+    channel.publish(value())
+    channel.unsubscribe(listener)
+    channel.publish(value())
+    assert seen == [1, 2]
+
+
+def test_frames_are_ready_before_subscribers_are_told() -> None:
+    class Counting:
+        encoded = 0
+
+        def encode(self, event: object) -> bytes:  # noqa: ARG002
+            self.encoded += 1
+            return b"frame"
+
+    channel = Channel("x")
+    encoder = Counting()
+    at_telling: list[int] = []
+    channel.subscribe(lambda: at_telling.append(encoder.encoded), encoder)
+    channel.subscribe(lambda: at_telling.append(encoder.encoded), encoder)
+    event = channel.publish(value())
+    assert at_telling == [1, 1]
+    event.frame(encoder)
+    assert encoder.encoded == 1
+
+
+def test_the_feed_is_woken_by_the_first_subscriber_only() -> None:
+    woken: list[bool] = []
+    channel = Channel("x", on_watched=lambda: woken.append(channel.watched))
+    channel.subscribe(deaf, FRAMING)
+    channel.subscribe(lambda: None, FRAMING)
+    assert woken == [True]
+    channel.unsubscribe(deaf)
+    assert channel.watched
+
+
+def test_unsubscribing_twice_is_no_error() -> None:
+    channel = Channel("x")
+    channel.subscribe(deaf, FRAMING)
+    channel.unsubscribe(deaf)
+    channel.unsubscribe(deaf)
+    assert not channel.watched
+
+
+def test_who_comes_first_after_a_rest_gets_a_value_only_while_it_is_good() -> None:
+    now = [0]
+    channel = Channel("x", clock=at(now))
+    event = channel.publish(value(fresh_until=100))
+    now[0] = 99
+    assert channel.subscribe(deaf, FRAMING) is event
+    channel.unsubscribe(deaf)
+    now[0] = 100
+    assert channel.subscribe(deaf, FRAMING) is None
+    assert channel.newest is None
+
+
+def test_while_it_is_watched_the_last_value_is_good_however_old() -> None:
+    """Its feed is failing, or slow: the last good value is still the state of things."""
+    now = [0]
+    channel = Channel("x", clock=at(now))
+    channel.subscribe(deaf, FRAMING)
+    event = channel.publish(value(fresh_until=100))
+    now[0] = 1000
+    assert channel.subscribe(lambda: None, FRAMING) is event
+
+
+def test_sequences_go_on_after_a_rest() -> None:
+    now = [0]
+    channel = Channel("x", clock=at(now))
+    channel.publish(value(fresh_until=1))
+    now[0] = 2
+    channel.subscribe(deaf, FRAMING)
+    assert channel.publish(value()).sequence == 2
