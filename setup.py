@@ -42,6 +42,7 @@ setup(
             "ruff>=0.8",
             "selenium>=4.25",
             "types-WebOb>=1.8",
+            "types-waitress>=3",
             "waitress>=3",
             "WebTest>=3",
             "websocket-client>=1.8",

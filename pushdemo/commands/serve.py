@@ -11,9 +11,11 @@ from paste.script import serve
 
 from pushdemo.lib.options import ConfigError
 
-# Who complains of an ini: an error raised by one of these is about the ini, or about what is
-# installed, and its message says what. Raised anywhere else it is a bug, and keeps its traceback.
-_CRITICS = ("paste.deploy", "configparser", "codecs", "pkg_resources", "importlib.metadata", "logging")
+# Who reads an ini. An error that came through these alone is about the ini, or about what is
+# installed, and its message says what. Where anybody else's code took part in it, it may be a bug
+# of theirs, and keeps its traceback.
+_READERS = ("paste.script", "paste.deploy", "configparser", "codecs", "logging", "pkg_resources",
+            "importlib.metadata")  # fmt: skip
 
 
 class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has no types
@@ -32,8 +34,9 @@ class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has
         try:
             return function(*args, **kwargs)
         except (OSError, LookupError, ImportError, ValueError, configparser.Error) as error:
-            frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
-            if not frame.f_globals.get("__name__", "").startswith(_CRITICS):
+            _, *frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+            names = [frame.f_globals.get("__name__", "") for frame in frames]
+            if not all(name.startswith(_READERS) for name in names):
                 raise
             if isinstance(error, OSError) and error.filename:
                 raise ConfigError(f"{error.filename}: {error.strerror}") from None

@@ -34,9 +34,7 @@ class Application:
         register(base.app_globals, self._app_globals)
         register(base.request, Request(environ))
         # Pylons' defaults: no answer is kept, unless its action says so.
-        register(
-            base.response, Response(headers={"Cache-Control": "no-cache", "Pragma": "no-cache"})
-        )
+        register(base.response, Response(cache_control="no-cache", pragma="no-cache"))
         register(base.url, environ["routes.url"])
         try:
             controller = self._find(environ["wsgiorg.routing_args"][1])

@@ -50,11 +50,11 @@ def render(template_name: str, extra_vars: Mapping[str, object] | None = None) -
     return rendered
 
 
-def explain(error: HTTPException) -> WSGIHTTPException:
+def explain(error: HTTPException) -> Response:
     """An HTTP error as the page to send: HTML where the client asks for it by name, as browsers
     do, and plain text for all others."""
     assert isinstance(error, WSGIHTTPException)  # all of webob.exc's are; its base class is not
-    if not error.empty_body and not error.location:
+    if not (error.empty_body or error.location or error.has_body):
         names = {"status": error.status, "detail": error.detail or error.explanation}
         if "text/html" in request.headers.get("Accept", ""):
             error.content_type = "text/html"
@@ -62,7 +62,7 @@ def explain(error: HTTPException) -> WSGIHTTPException:
         else:
             error.content_type = "text/plain"
             error.text = "{status}\n\n{detail}\n".format(**names)
-    return error
+    return _completed(error)
 
 
 class BaseController:
@@ -70,33 +70,39 @@ class BaseController:
     (and `environ`, `start_response`) that it has parameters for.
 
     What an action may return is what Pylons let it: text or bytes, which are added to the
-    response's body; None, for a response that is complete; a WebOb response in place of it; and
-    anything else is the body, to be iterated. `__before__` runs before the action, `__after__`
-    when it has returned: for a generator, before its first value.
+    response's body; None, for a response that is complete; a WebOb response in place of it; what
+    another WSGI application returned, called with `environ` and `start_response`; and anything
+    else is the body, to be iterated. `__before__` runs before the action, `__after__` when it has
+    returned: for a generator, before its first value.
     """
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        body: Iterable[bytes] = self._answer(environ, start_response)(environ, start_response)
-        return body
+        started = False
 
-    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
+        def start(*arguments: Any) -> Any:
+            nonlocal started
+            started = True
+            return start_response(*arguments)
+
         # PEP 3333 has bytes as latin-1 in the path, and Routes leaves them so.
         variables = {
             name: value.encode("latin-1").decode("utf-8", "replace")
             for name, value in environ["wsgiorg.routing_args"][1].items()
         }
-        known = {**variables, "environ": environ, "start_response": start_response}
+        known = {**variables, "environ": environ, "start_response": start}
         action = self._action(variables["action"])
+        self._call(getattr(self, "__before__", None), known)
         try:
-            self._call(getattr(self, "__before__", None), known)
-            result = _response_for(self._call(action, known))
+            result = self._call(action, known)
         except HTTPException as error:
-            result = _keeping_cookies(error)
-        try:
-            self._call(getattr(self, "__after__", None), known)
-        except HTTPException as error:
-            result = _keeping_cookies(error)
-        return result
+            result = error  # and `__after__` runs all the same
+        if not started:
+            _respond_with(result)
+        self._call(getattr(self, "__after__", None), known)
+        if not started:
+            result = response._current_obj()(environ, start_response)
+        body: Iterable[bytes] = result
+        return body
 
     def _action(self, name: str) -> Callable[..., Any]:
         name = name.replace("-", "_")
@@ -121,20 +127,34 @@ class BaseController:
         return function(**wanted)
 
 
-def _response_for(result: object) -> Any:
-    if isinstance(result, Response):
-        return result
+def _respond_with(result: Any) -> None:
+    """Make `response` what an action's result says."""
     current = response._current_obj()
-    if isinstance(result, str):
+    if isinstance(result, HTTPException):
+        request.environ["paste.registry"].replace(response, explain(result))
+    elif isinstance(result, Response):
+        request.environ["paste.registry"].replace(response, _completed(result))
+    elif isinstance(result, str):
         current.text += result
     elif isinstance(result, bytes):
         current.body += result
-    elif result is not None:
-        # Only an iterator is looked into: the server may know another iterable for what it is.
+    elif isinstance(result, Iterator):
+        current.app_iter = _Encoded(result, current.charset)
+    elif result is not None and result is not response:
+        # Not looked into: the server may know it for what it is.
         current.app_iter = result
-        if isinstance(result, Iterator):
-            current.app_iter = _Encoded(result, current.charset)
-    return current
+
+
+def _completed(answer: Response) -> Response:
+    """An answer that takes the response's place, with what was set there: its cookies, and those
+    of its headers that the answer does not have itself. As in Pylons; but what describes a body
+    stays with that body."""
+    for name, value in response.headers.items():
+        if name.lower() == "set-cookie":
+            answer.headers.add(name, value)
+        elif not name.lower().startswith("content-"):
+            answer.headers.setdefault(name, value)
+    return answer
 
 
 class _Encoded(Iterator[bytes]):
@@ -151,11 +171,3 @@ class _Encoded(Iterator[bytes]):
     def close(self) -> None:
         if hasattr(self._pieces, "close"):
             self._pieces.close()
-
-
-def _keeping_cookies(error: HTTPException) -> Response:
-    """An error page has none of the response's headers but its cookies, as in Pylons."""
-    page = explain(error)
-    for cookie in response.headers.getall("Set-Cookie"):
-        page.headers.add("Set-Cookie", cookie)
-    return page

@@ -65,13 +65,20 @@ class Stream:
 
     def hand_off(self, sock: socket.socket, head: bytes) -> None:
         """Give a connected socket away, with the response's head still to be sent on it. From here
-        on both it and this stream belong to the broadcaster; `close` does nothing any more."""
+        on both it and this stream belong to the broadcaster; `close` does nothing any more.
+
+        Raises OSError where the broadcaster cannot start; the socket is still the caller's then.
+        """
         on_close, self._on_close = self._on_close, None
         if on_close is None:
             raise RuntimeError("this stream is closed, or was handed off before")
-        self._broadcaster.attach(
-            sock, head, self._channel, self._framing, limit=self._limit, on_close=on_close
-        )
+        try:
+            self._broadcaster.attach(
+                sock, head, self._channel, self._framing, limit=self._limit, on_close=on_close
+            )
+        except BaseException:
+            on_close()
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         self._parts = self._iterate()

@@ -37,6 +37,7 @@ PAUSE = 0.25  # seconds without accepting, when the system has no descriptor to 
 BURST = 128  # connections accepted before the others get their turn
 CHUNK = 64 * 1024
 
+_REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1\.[0-9]\r?\n")
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _LENGTHS = re.compile(rb"^content-length[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.I | re.M)
 _CODED = re.compile(rb"^transfer-encoding[ \t]*:", re.I | re.M)
@@ -87,7 +88,9 @@ class _Connection:
 
 def body_length(head: bytes) -> int:
     """The length of the body that follows a request's head (RFC 9112, section 6.3), in bytes.
-    Raises Refused."""
+    Raises Refused, also where the head begins with no HTTP/1 request line."""
+    if not _REQUEST_LINE.match(head):
+        raise Refused("400 Bad Request", "Send an HTTP/1.0 or HTTP/1.1 request.")
     if _CODED.search(head):
         raise Refused("411 Length Required", "Send the body whole, with a Content-Length.")
     lengths = set(_LENGTHS.findall(head))
@@ -129,10 +132,10 @@ class Acceptor:
         look = time.monotonic()
         while self._running:
             for key, _ in self._selector.select(self._idle()):
-                if key.data is not None:
-                    self._read(key.data)
-                elif key.fileobj is self._listener:
+                if key.fileobj is self._listener:
                     self._accept()
+                elif key.data in self._connections:  # and did not just have to make room
+                    self._read(key.data)
             if (now := time.monotonic()) >= look:
                 look = now + min(1.0, self._timeout / 4)
                 self._give_up(now)
@@ -171,7 +174,11 @@ class Acceptor:
             sock.setblocking(False)
             if sock.fileno() < descriptors.limit() - descriptors.RESERVE:
                 self._exhausted = False
-            elif not self._make_room():
+            elif self._make_room():
+                # To the number that has become free, or those of the reserve would go one by one.
+                high, sock = sock, sock.dup()
+                high.close()
+            else:
                 self._report_exhaustion()
                 self._turn_away(sock)
                 continue

@@ -120,8 +120,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
             return
         if self.wsgi_curr_headers and not self.wsgi_headers_sent:
             if isinstance(body, Stream):
-                self.given_away = True
-                body.hand_off(self.connection, self._head())
+                try:
+                    body.hand_off(self.connection, self._head())
+                    self.given_away = True
+                except OSError:  # no descriptor for the broadcaster's selector
+                    self.wsgi_headers_sent = False
+                    self._fail()
                 return
             if self._endless(body):
                 self.given_away = self.server.in_a_thread(lambda: self._send_and_close(body))

@@ -1,0 +1,184 @@
+"""A stream as WSGI servers see it that know nothing of it: an iterable; and two such servers."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import pytest
+import waitress.server
+from paste.deploy import loadapp
+
+from pushdemo.push.broadcaster import Broadcaster
+from pushdemo.push.channel import Channel
+from pushdemo.push.event import Value
+from pushdemo.push.framing import Multipart
+from pushdemo.push.stream import Streams, TooManyStreams
+from tests.servers import CHECKOUT, HANG, Reader
+
+FRAMING = Multipart("test")
+
+
+def publish(channel: Channel, text: str) -> bytes:
+    return channel.publish(Value(text, computed=0.0, fresh_until=2**62)).frame(FRAMING)
+
+
+@pytest.fixture
+def streams() -> Iterator[Streams]:
+    broadcaster = Broadcaster()
+    yield Streams(broadcaster, maximum=2)
+    broadcaster.close()
+
+
+def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: Streams) -> None:
+    channel = Channel("x")
+    one = publish(channel, "one")
+    stream = streams.open(channel, FRAMING)
+    pieces = iter(stream)
+    assert next(pieces) == FRAMING.opening + one
+    two = publish(channel, "two")
+    assert next(pieces) == two
+    stream.close()
+
+
+def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
+    channel = Channel("x")
+    stream = streams.open(channel, FRAMING)
+    pieces = iter(stream)
+    assert next(pieces) == FRAMING.opening
+    one = publish(channel, "one")
+    assert next(pieces) == one
+    stream.close()
+
+
+def test_it_waits_for_an_event(streams: Streams) -> None:
+    channel = Channel("x")
+    stream = streams.open(channel, FRAMING)
+    pieces = iter(stream)
+    next(pieces)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(next(pieces)))
+    reader.start()
+    one = publish(channel, "one")
+    reader.join(HANG)
+    assert received == [one]
+    stream.close()
+
+
+def test_a_limited_one_ends(streams: Streams) -> None:
+    channel = Channel("x")
+    publish(channel, "one")
+    stream = streams.open(channel, FRAMING, limit=1)
+    (piece,) = stream
+    assert piece.endswith(b"\r\n--test--\r\n")
+    assert not channel.watched
+    stream.close()
+
+
+def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Streams) -> None:
+    channel = Channel("x")
+    stream = streams.open(channel, FRAMING)
+    pieces = iter(stream)
+    assert not channel.watched
+    next(pieces)
+    assert channel.watched
+    stream.close()
+    assert not channel.watched
+
+
+def test_a_place_is_free_again_after_the_close_however_often(streams: Streams) -> None:
+    channel = Channel("x")
+    one, two = streams.open(channel, FRAMING), streams.open(channel, FRAMING)
+    with pytest.raises(TooManyStreams):
+        streams.open(channel, FRAMING)
+    one.close()
+    one.close()
+    assert streams.open_now == 1
+    three = streams.open(channel, FRAMING)
+    with pytest.raises(TooManyStreams):
+        streams.open(channel, FRAMING)
+    two.close()
+    three.close()
+    assert streams.open_now == 0
+
+
+def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> None:
+    stream = streams.open(Channel("x"), FRAMING)
+    next(iter(stream))
+    del stream
+    gc.collect()
+    assert streams.open_now == 0
+
+
+def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
+    stream = streams.open(Channel("x"), FRAMING)
+    stream.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        stream.hand_off(None, b"")  # type: ignore[arg-type]
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def run_wsgiref(application: Any) -> tuple[tuple[str, int], Callable[[], None]]:
+    server = make_server("127.0.0.1", 0, application, handler_class=Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+
+    def stop() -> None:
+        server.shutdown()
+        thread.join(HANG)
+        server.server_close()
+
+    return ("127.0.0.1", server.server_port), stop
+
+
+def run_waitress(application: Any) -> tuple[tuple[str, int], Callable[[], None]]:
+    server: Any = waitress.server.create_server(application, host="127.0.0.1", port=0, threads=4)
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.is_set():
+            server.asyncore.loop(timeout=0.01, count=1, map=server._map)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def stop() -> None:
+        server.task_dispatcher.shutdown(cancel_pending=True, timeout=HANG)
+        stopping.set()
+        thread.join(HANG)
+        server.close()
+
+    return ("127.0.0.1", server.effective_port), stop
+
+
+@pytest.mark.parametrize("run", [run_wsgiref, run_waitress])
+def test_other_servers_stream_it_too(run: Callable[..., Any], tmp_path: Path) -> None:
+    ini = tmp_path / "test.ini"
+    ini.write_text(
+        f"[app:main]\nuse = config:{CHECKOUT}/development.ini\n"
+        "feed.clock.interval = 0.05\nfeed.clock.duration = 0.05\n"
+    )
+    app = loadapp(f"config:{ini}")
+    address, stop = run(app)
+    request = b"GET /server/index%s HTTP/1.0\r\n\r\n"
+    try:
+        with Reader(address, request % b"?limit=3") as limited:
+            texts = [limited.open().text(), limited.text(), limited.text()]
+            assert limited.rest() == b""
+        assert len(set(texts)) == 3
+        with Reader(address, request % b"") as endless:
+            endless.open()
+            assert len({endless.text() for _ in range(3)}) == 3
+        # The thread is free again once a write to the client that left has failed.
+        with Reader(address, request % b"?limit=1") as again:
+            assert again.open().text()
+    finally:
+        stop()
