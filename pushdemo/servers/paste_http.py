@@ -87,6 +87,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
     ) -> None:
         self._received = received
         self.given_away = False  # the connection is somebody else's to close
+        self.wsgi_headers_sent = False
         super().__init__(sock, address, server)
 
     def setup(self) -> None:
