@@ -42,6 +42,6 @@ class ServerController(BaseController):
         given = request.GET.get("limit")
         if given is None:
             return None
-        if not (given.isascii() and given.isdigit() and 0 < int(given) < 2**63):
+        if not (given.isascii() and given.isdigit() and len(given) < 19 and int(given) > 0):
             abort(400, f"limit={given}: give a whole number of at least 1, or leave it out.")
         return int(given)

@@ -84,9 +84,10 @@ class BaseController:
             started = True
             return start_response(*arguments)
 
-        # PEP 3333 has bytes as latin-1 in the path, and Routes leaves them so.
+        # PEP 3333 has bytes as latin-1 in the path, and Routes leaves them so. (A route's own
+        # default may be None.)
         variables = {
-            name: value.encode("latin-1").decode("utf-8", "replace")
+            name: value and value.encode("latin-1").decode("utf-8", "replace")
             for name, value in environ["wsgiorg.routing_args"][1].items()
         }
         known = {**variables, "environ": environ, "start_response": start}

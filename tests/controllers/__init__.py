@@ -1,0 +1,1 @@
+"""Controllers for the tests of how an application finds them."""
