@@ -6,6 +6,8 @@ import contextlib
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,7 +233,7 @@ def test_out_of_descriptors_streams_live_on_and_nothing_spins(
         clients.append(client)
     assert (status, headers["retry-after"]) == (503, "5")
     assert len(clients) > 100
-    assert "out of descriptors" in paster.output
+    paster.wait_for_line("out of descriptors")
     crowd = [streams.enter_context(paster.connect()) for _ in range(50)]
     before, began = paster.cpu(), time.monotonic()
     for client in clients:
@@ -286,3 +288,28 @@ def test_a_large_event_arrives_whole(start: Start) -> None:
     with paster.connect("/server/index/big?limit=2") as client:
         client.open()
         assert len(client.text()) == 1_000_000
+
+
+def test_a_signal_that_comes_just_before_it_waits_is_not_lost(tmp_path: Path) -> None:
+    """The handler cannot run then: as if it came to another thread, while this one waits."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import signal, sys, threading\n"
+        "from pushdemo.servers.paste_http import server_factory\n"
+        "serve = server_factory({}, port='0')\n"
+        "threading.Thread(target=sys.stdin.read, daemon=True).start()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "serve(None)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"serving on")
+            process.terminate()
+            assert process.wait(HANG) == 0
+        finally:
+            process.kill()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from paste.cascade import Cascade
 from paste.registry import RegistryManager
 from paste.urlparser import StaticURLParser
 from routes.middleware import RoutesMiddleware
@@ -28,5 +30,20 @@ def make_app(
         app, make_map(PACKAGE / "controllers"), use_method_override=False, singleton=False
     )
     app = RegistryManager(app)
-    # A file of public/ comes before any route.
-    return Cascade([StaticURLParser(str(PACKAGE / "public")), app])
+    return PublicFirst(PACKAGE / "public", app)
+
+
+class PublicFirst:
+    """The files of a directory, before any route. Paste's Cascade does that for any applications,
+    by asking one after another, and has an error page made for each that has nothing."""
+
+    def __init__(self, public: Path, app: Any) -> None:
+        self._public = str(public)
+        self._static = StaticURLParser(self._public)
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        path = posixpath.normpath(environ.get("PATH_INFO") or "/")
+        if "\0" not in path and os.path.exists(self._public + path):
+            return self._static(environ, start_response)
+        return self._app(environ, start_response)

@@ -7,8 +7,9 @@ that an action returned has run; what that needs, the action takes out of them f
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -115,7 +116,7 @@ class BaseController:
     def _call(self, function: Callable[..., Any] | None, known: Mapping[str, object]) -> Any:
         if function is None:
             return None
-        parameters = inspect.signature(function).parameters.values()
+        parameters = _parameters(function)
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return function(**known)
         wanted = {p.name: known[p.name] for p in parameters if p.name in known}
@@ -126,6 +127,18 @@ class BaseController:
         if missing:
             raise HTTPNotFound(f"This address wants more: its {missing[0]} is missing.")
         return function(**wanted)
+
+
+def _parameters(method: Callable[..., Any]) -> Sequence[inspect.Parameter]:
+    function = getattr(method, "__func__", None)
+    # Asked of the function, which stays, so that the answer can be kept: it takes as long as the
+    # rest of a request's way through here.
+    return _signature(method) if function is None else _signature(function)[1:]
+
+
+@functools.lru_cache
+def _signature(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(function).parameters.values())
 
 
 def _respond_with(result: Any) -> None:

@@ -120,6 +120,8 @@ class Acceptor:
         self._connections: dict[_Connection, None] = {}  # oldest first
         self._selector = selectors.DefaultSelector()
         self._waking, self._waker = socket.socketpair()
+        self._waking.setblocking(False)
+        self._waker.setblocking(False)
         self._paused_until: float | None = None
         self._exhausted = False
         self._running = True
@@ -134,6 +136,8 @@ class Acceptor:
             for key, _ in self._selector.select(self._idle()):
                 if key.fileobj is self._listener:
                     self._accept()
+                elif key.fileobj is self._waking:
+                    self._waking.recv(CHUNK)
                 elif key.data in self._connections:  # and did not just have to make room
                     self._read(key.data)
             if (now := time.monotonic()) >= look:
@@ -151,8 +155,13 @@ class Acceptor:
     def stop(self) -> None:
         """End `run`. Any thread, and signal handlers."""
         self._running = False
-        with contextlib.suppress(OSError):  # closed: it has ended
+        with contextlib.suppress(OSError):  # closed: it has ended; or full: it will wake up
             self._waker.send(b"\0")
+
+    def wakeup_fd(self) -> int:
+        """For signal.set_wakeup_fd: a signal that comes just before the selector begins to wait
+        has its handler run only after that."""
+        return self._waker.fileno()
 
     def _idle(self) -> float | None:
         if self._paused_until is not None:

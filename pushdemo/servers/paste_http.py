@@ -12,6 +12,7 @@ stand three changes:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import signal
@@ -19,7 +20,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from paste.httpserver import WSGIHandler, WSGIThreadPoolServer
@@ -58,7 +59,7 @@ def server_factory(
     options = Options(section)
     server = Server(
         (options.text("host", "127.0.0.1"), options.whole("port", 8080, least=0, most=65535)),
-        backlog=options.whole("request_queue_size", 1024, least=1),
+        backlog=options.whole("request_queue_size", 4096, least=1),
         workers=options.whole("threadpool_workers", 10, least=1),
         request_timeout=options.seconds("request_timeout", 20),
         max_request_body=options.whole("max_request_body", 1024 * 1024, least=0),
@@ -67,10 +68,9 @@ def server_factory(
 
     def serve(application: Any) -> None:
         server.wsgi_application = application
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: server.stop())
-        print(f"serving on http://{server.authority}", flush=True)
-        server.serve_forever()
+        with server.stopped_by(signal.SIGINT, signal.SIGTERM):
+            print(f"serving on http://{server.authority}", flush=True)
+            server.serve_forever()
 
     return serve
 
@@ -199,7 +199,7 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
         self,
         address: tuple[str, int],
         *,
-        backlog: int = 1024,
+        backlog: int = 4096,
         workers: int = 10,
         request_timeout: float = 20.0,
         max_request_body: int = 1024 * 1024,
@@ -259,6 +259,17 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
     def stop(self) -> None:
         """End `serve_forever`. Any thread, and signal handlers."""
         self._acceptor.stop()
+
+    @contextlib.contextmanager
+    def stopped_by(self, *numbers: int) -> Iterator[None]:
+        """Let these signals stop it. In the main thread."""
+        for number in numbers:
+            signal.signal(number, lambda *_: self.stop())
+        before = signal.set_wakeup_fd(self._acceptor.wakeup_fd(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def in_a_thread(self, task: Callable[[], None]) -> bool:
         """Run `task` in a thread of its own; False if there are too many of them already."""
