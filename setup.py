@@ -40,7 +40,6 @@ setup(
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff>=0.8",
-            "selenium>=4.25",
             "types-WebOb>=1.8",
             "types-waitress>=3",
             "waitress>=3",

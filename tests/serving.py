@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from tests.servers import HANG, Reader, until
 
@@ -32,8 +33,8 @@ class Serving:
     """`paster serve` in `directory`, with what it says in a file there."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
-        self._output = directory / "output.txt"
-        with self._output.open("wb") as output:
+        with NamedTemporaryFile(dir=directory, prefix="output-", delete=False) as output:
+            self._output = Path(output.name)
             self.process = subprocess.Popen(
                 [PASTER, "serve", *arguments],
                 cwd=directory,
@@ -57,12 +58,21 @@ class Serving:
         """Where it served, the latest last."""
         return [int(port) for port in re.findall(r"serving on http://127.0.0.1:(\d+)", self.output)]
 
-    def connect(self, target: str) -> Reader:
-        """A connection to its latest port, on which a request has been sent."""
+    @property
+    def port(self) -> int:
+        """Its latest port, as soon as it serves."""
         until(lambda: self.ports or self.process.poll() is not None, "a server")
         assert self.ports, self.output
+        return self.ports[-1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self, target: str) -> Reader:
+        """A connection to its latest port, on which a request has been sent."""
         request = f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
-        return Reader(("127.0.0.1", self.ports[-1]), request)
+        return Reader(("127.0.0.1", self.port), request)
 
     def get(self, target: str) -> str:
         """What comes after the head of an answer that ends."""

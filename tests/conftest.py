@@ -1,0 +1,32 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.browsers import Browser, Chromium, Firefox, MissingBrowser
+from tests.scripted_server import ScriptedServer
+
+
+@pytest.fixture(scope="session", params=[Chromium, Firefox], ids=["chromium", "firefox"])
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """Each browser in turn, started once. Without it the test is skipped; in CI it fails."""
+    try:
+        started: Browser = request.param()
+    except MissingBrowser as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    with closing(started):
+        yield started
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    """A server that does what the test tells it, and serves the files of pushdemo/public."""
+    with ScriptedServer() as server:
+        yield server

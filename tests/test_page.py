@@ -1,0 +1,323 @@
+"""The root page, and the page of 2009 word for word, against a server that does what we say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+
+import pytest
+
+from tests.browsers import Browser
+from tests.scripted_server import MULTIPART, PAGES, Exchange, ScriptedServer, ours, seeds
+
+LINES = "Array.from(document.querySelectorAll('#container li'), (line) => line.textContent)"
+STATUS = "document.querySelector('[role=status]').textContent"
+STATE = "document.getElementById('state').innerText"
+AGE = "document.getElementById('age').textContent"
+
+
+# The seed's page.
+
+
+def test_the_seeds_page_is_the_seeds() -> None:
+    """One script tag, then the first code block of the blog post, to the byte."""
+    tag, page = (PAGES / "seed.html").read_bytes().split(b"\n", 1)
+    assert tag == b'<script src="/multipart-xhr.js" data-install></script>'
+    published = "3b5391ae26f1a740af5188e010721ff45bebc83971eef0c392a316bc3459af5c"
+    assert hashlib.sha256(page).hexdigest() == published
+
+
+@pytest.mark.parametrize("first", [b"--test\r\n" + ours("first"), seeds("first")])
+@pytest.mark.parametrize("second", [ours("second"), seeds("second")], ids=["ours", "seeds"])
+def test_the_seeds_page_shows_each_part_as_it_comes(
+    browser: Browser, scripted: ScriptedServer, first: bytes, second: bytes
+) -> None:
+    browser.open(f"{scripted.url}/seed.html")
+    stream = scripted.accept()
+    stream.start(MULTIPART)
+    stream.send(first)
+    browser.wait_for(f"{LINES}.length === 1")
+    stream.send(second)
+    browser.wait_for(f"{LINES}.length === 2")
+    assert browser.evaluate(LINES) == ["first", "second"]
+
+
+# Ours.
+
+
+@pytest.fixture
+def page(browser: Browser, scripted: ScriptedServer) -> Iterator[Browser]:
+    """Our page; the test accepts its first request."""
+    browser.open(scripted.url)
+    yield browser
+    # Else its stream, and the next try, would fall into the next test's time.
+    browser.open("about:blank")
+
+
+def accept(scripted: ScriptedServer, first: bytes = b"", **headers: str) -> Exchange:
+    stream = scripted.accept()
+    stream.start(MULTIPART | headers)
+    stream.send(b"--test\r\n" + first)
+    return stream
+
+
+def test_lines_and_states(page: Browser, scripted: ScriptedServer) -> None:
+    assert page.evaluate(STATUS) == "Connecting"
+    stream = accept(scripted, ours("one"))
+    page.wait_for(f"{STATUS} === 'Live'")
+    assert page.evaluate(LINES) == ["one"]
+    stream.send(ours("two"))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["two", "one"]  # the newest first, where one looks
+    assert page.evaluate("document.querySelector('em').textContent") == (
+        "This will push data from the server to you every 5 seconds .. enjoy!"
+    )
+
+
+def test_the_seeds_bytes(page: Browser, scripted: ScriptedServer) -> None:
+    stream = accept(scripted, seeds("one"))
+    page.wait_for(f"{LINES}.length === 1")
+    stream.send(seeds("two"))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["two", "one"]
+    assert page.evaluate(AGE) == ""  # they have no date
+
+
+@pytest.mark.parametrize("end", ["close", "drop"])
+def test_reconnects_when_the_server_went_away(
+    page: Browser, scripted: ScriptedServer, end: str
+) -> None:
+    stream = accept(scripted, ours("before"))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate("Math.random = () => 1")  # the longest wait
+    getattr(stream, end)()
+    page.wait_for(f"{STATE} === 'The server went away. Reconnecting in 1 s'")
+    stream = scripted.accept()
+    page.wait_for(f"{STATE}.trim() === 'Connecting'")
+    stream.start(MULTIPART)
+    stream.send(b"--test\r\n" + ours("after"))
+    page.wait_for(f"{STATE}.trim() === 'Live'")
+    assert page.evaluate(LINES) == ["after", "before"]
+
+
+def test_backoff_grows_to_a_cap_and_has_full_jitter(page: Browser) -> None:
+    assert page.evaluate("[0, 1, 2, 3, 4, 5, 99].map((n) => backoff(n, 1000, 1) / 1000)") == [
+        *[1, 2, 4, 8, 16],
+        *[30, 30],
+    ]
+    assert page.evaluate("backoff(3, 1000, 0.25)") == 2_000
+    assert page.evaluate("backoff(3, 1000, 0)") == 0
+    assert page.evaluate("backoff(3, 60000, 1)") == 60_000  # the server's wish is above the cap
+    delays = page.evaluate("Array.from({ length: 100 }, () => backoff(1, 1000))")
+    assert len(set(delays)) > 90
+    assert 0 <= min(delays) < max(delays) < 2_000
+
+
+def test_attempts_back_off_until_a_part_arrives(page: Browser, scripted: ScriptedServer) -> None:
+    page.evaluate("Math.random = () => 1 / 100")  # quick, and still to be told apart
+    page.evaluate(
+        """(() => {
+          window.waits = [];
+          const native = setTimeout;
+          window.setTimeout = (action, delay) => {
+            if (action === connect) waits.push(delay);
+            return native(action, delay);
+          };
+        })()"""
+    )
+    accept(scripted).close()  # a stream without a part is a failure, too
+    for _ in range(2):
+        scripted.accept().answer("500 Broken", {})
+    accept(scripted, ours("one")).close()
+    accept(scripted)
+    assert page.evaluate("waits") == [10, 20, 40, 10]
+
+
+def test_the_server_says_how_long_to_wait(page: Browser, scripted: ScriptedServer) -> None:
+    stream = accept(scripted, ours("one", {"Retry": "7000"}))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate("Math.random = () => 1")
+    stream.close()
+    page.wait_for(f"{STATE}.endsWith('in 7 s')")
+    page.wait_for(f"{STATE}.endsWith('in 6 s')")  # it counts
+
+
+def test_back_online_it_does_not_wait(page: Browser, scripted: ScriptedServer) -> None:
+    stream = accept(scripted, ours("one", {"Retry": "3600000"}))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate("Math.random = () => 1")
+    stream.close()
+    page.wait_for(f"{STATE}.endsWith('in 3600 s')")
+    page.evaluate("dispatchEvent(new Event('online'))")
+    accept(scripted, ours("two"))
+    page.wait_for(f"{LINES}.length === 2")
+
+
+def test_a_full_server_is_asked_again_when_it_said(page: Browser, scripted: ScriptedServer) -> None:
+    page.evaluate("Math.random = () => 0")
+    refused = scripted.accept()
+    began = time.monotonic()
+    refused.answer("503 Service Unavailable", {"Retry-After": "1"}, b"full")
+    page.wait_for(f"{STATE} === 'The server is full. Reconnecting in 1 s'")
+    accept(scripted, ours("one"))
+    assert time.monotonic() - began >= 0.99
+    page.wait_for(f"{STATUS} === 'Live'")
+    assert page.evaluate(LINES) == ["one"]
+
+
+def test_retry_after(page: Browser) -> None:
+    script = "retryAfter({}, Date.parse('Tue, 24 Nov 2026 09:31:00 GMT'))"
+    for value, delay in {
+        "120": 120_000,
+        "Tue, 24 Nov 2026 09:31:30 GMT": 30_000,
+        "Tue, 24 Nov 2026 09:30:00 GMT": None,
+        "soon": None,
+        None: None,
+    }.items():
+        assert page.evaluate(script.format(json.dumps(value))) == delay
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        ("404 Not Found", {}, "The server answered 404 Not Found"),
+        ("500", {}, "The server answered 500"),
+        ("200 OK", {"Content-Type": "text/plain"}, "The server sent no stream"),
+    ],
+)
+def test_other_answers_are_put_in_words(
+    page: Browser, scripted: ScriptedServer, status: str, headers: dict[str, str], words: str
+) -> None:
+    page.evaluate("Math.random = () => 1")
+    scripted.accept().answer(status, headers, b"<p>not a value</p>")
+    page.wait_for(f"{STATUS} === '{words}. Reconnecting'")
+    assert page.evaluate(LINES) == []
+
+
+def test_a_server_that_is_not_there(browser: Browser) -> None:
+    with ScriptedServer() as server:
+        browser.open(server.url)
+        server.accept().drop()
+    browser.wait_for(f"{STATUS} === 'The server cannot be reached. Reconnecting'")
+    browser.open("about:blank")
+
+
+def test_old_lines_go(page: Browser, scripted: ScriptedServer) -> None:
+    accept(scripted, b"".join(ours(str(number)) for number in range(250)))
+    page.wait_for(f"{LINES}[0] === '249'")
+    assert page.evaluate(LINES) == [str(number) for number in range(249, 149, -1)]
+
+
+def test_what_is_pushed_is_text(page: Browser, scripted: ScriptedServer) -> None:
+    accept(scripted, ours("&lt;b>bold&lt;/b>") + ours("<b>child</b>"))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["child", "<b>bold</b>"]
+    assert page.evaluate("document.querySelector('b')") is None
+
+
+def test_a_part_that_is_not_xml_is_shown_as_it_is(page: Browser, scripted: ScriptedServer) -> None:
+    accept(scripted, b"Content-Type: text/plain\n\n<i>plain</i>\n--test\n")
+    page.wait_for(f"{LINES}.length === 1")
+    assert page.evaluate(LINES) == ["<i>plain</i>"]
+
+
+def test_the_age_of_the_value(page: Browser, scripted: ScriptedServer) -> None:
+    """By the server's clock, which here is a day behind the browser's."""
+    now = time.time() - 86_400
+    modified = {"Last-Modified": formatdate(now - 40, usegmt=True)}
+    stream = accept(scripted, ours("old", modified), Date=formatdate(now, usegmt=True))
+    age = page.wait_for(f"/^computed 4[01] s ago$/.test({AGE}) && {AGE}")
+    page.wait_for(f"{AGE} !== '{age}' && /^computed 4[1-3] s ago$/.test({AGE})")
+    # A clock that seems to be ahead, as whole seconds may.
+    modified = {"Last-Modified": formatdate(now + 30, usegmt=True)}
+    stream.send(ours("new", modified))
+    page.wait_for(f"{AGE} === 'computed 0 s ago'")
+
+
+def test_spans(page: Browser) -> None:
+    seconds = [0, 59.9, 60, 3_599, 3_600, 86_399, 86_400, 864_000]
+    assert page.evaluate(f"{seconds}.map((s) => span(s * 1000))") == [
+        *["0 s", "59 s", "1 min", "59 min"],
+        *["1 h", "23 h", "1 d", "10 d"],
+    ]
+
+
+def test_two_tabs(page: Browser, scripted: ScriptedServer) -> None:
+    """Firefox holds the second request back while it might answer it from the first's answer."""
+    first = accept(scripted, ours("one"))
+    second = page.new_tab()
+    second.open(scripted.url)
+    accept(scripted, ours("two"))
+    second.wait_for(f"{LINES}.length === 1")
+    second.close()
+    first.send(ours("three"))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["three", "one"]
+
+
+def test_a_page_that_was_left_holds_no_stream(page: Browser, scripted: ScriptedServer) -> None:
+    stream = accept(scripted, ours("one"))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate("(() => { window.kept = true; })()")
+    page.open(f"{scripted.url}/blank.html")
+    stream.wait_for_hangup()
+    page.back()
+    accept(scripted, ours("two"))
+    page.wait_for(f"{LINES}[0] === 'two'")
+    # If it comes from the back-forward cache, as in Chromium, its lines are still there.
+    kept = page.evaluate("Boolean(window.kept)")
+    assert page.evaluate(LINES) == (["two", "one"] if kept else ["two"])
+
+
+def test_pagehide_stops_and_pageshow_resumes(page: Browser, scripted: ScriptedServer) -> None:
+    """The events alone: leaving a page would close its connections anyway."""
+    page.evaluate(
+        "(() => { window.errors = [];"
+        " addEventListener('error', ({ message }) => errors.push(message)); })()"
+    )
+    stream = accept(scripted, ours("one"))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    stream.wait_for_hangup()
+    assert page.evaluate(STATE).strip() == "Stopped"
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    accept(scripted, ours("two"))
+    page.wait_for(f"{STATUS} === 'Live'")
+    assert page.evaluate(LINES) == ["two", "one"]
+    assert len(scripted.exchanges) == 2
+    assert page.evaluate("errors") == []
+
+
+def test_a_hidden_page_does_not_reconnect(page: Browser, scripted: ScriptedServer) -> None:
+    page.evaluate("Math.random = () => 1 / 1000")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    scripted.accept().wait_for_hangup()
+    assert page.evaluate("[request, timer, due]") == [None, None, None]
+
+
+def test_silence_is_not_waited_out_for_ever(page: Browser, scripted: ScriptedServer) -> None:
+    stream = accept(scripted, ours("one"))
+    page.wait_for(f"{LINES}.length === 1")
+    assert page.evaluate("request.timeout") == 60_000
+    page.evaluate("request.timeout = 50")
+    stream.send(ours("two"))
+    stream.wait_for_hangup()
+    accept(scripted, ours("three"))
+    page.wait_for(f"{LINES}.length === 3")
+
+
+def test_without_javascript_it_says_so(page: Browser) -> None:
+    html = page.evaluate("fetch('/').then((answer) => answer.text())")
+    assert "<noscript><p>This page needs JavaScript" in html
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Browser, scripted: ScriptedServer) -> None:
+    urls = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert {f"{scripted.url}/page.css", f"{scripted.url}/page.js"} <= set(urls)
+    assert all(url.startswith(scripted.url) for url in urls)
+    assert (
+        page.evaluate("document.querySelectorAll('script:not([src]), style, [style]').length") == 0
+    )
