@@ -39,6 +39,7 @@ setup(
             "mypy>=1.13",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "sseclient-py>=1.8",
             "ruff>=0.8",
             "types-WebOb>=1.8",
             "types-waitress>=3",
@@ -48,6 +49,7 @@ setup(
         ],
     },
     entry_points={
+        "console_scripts": ["pushdemo = pushdemo.commands.main:main"],
         "paste.app_factory": ["main = pushdemo.config.middleware:make_app"],
         "paste.server_factory": ["http = pushdemo.servers.paste_http:server_factory"],
         "paste.global_paster_command": ["serve = pushdemo.commands.serve:ServeCommand"],

@@ -13,12 +13,13 @@ events. Linux only.
 from __future__ import annotations
 
 import contextlib
-import re
 import resource
 import select
 import socket
 import time
 from collections.abc import Callable
+
+from benchmarks.wires import Wire, plain
 
 Address = tuple[str, int]
 
@@ -75,9 +76,7 @@ class Loop:
 class Audience:
     """The clients of one stream.
 
-    request: what each of them sends.
-    event: finds one whole event; its groups are the nanoseconds of the monotonic clock at which
-        the value was computed, and its number.
+    wire: what each of them asks for, and how events are found in what comes.
 
     What has been seen, all times in nanoseconds of the monotonic clock:
 
@@ -86,14 +85,13 @@ class Audience:
     waits: how long each client waited for its first event, from its connect on.
     lost, repeated: events that a client did not get, or got again, between its first and last.
     gone: clients whose stream ended.
+    received: bytes that have come, in all.
     """
 
-    def __init__(
-        self, loop: Loop, address: Address, request: bytes, event: re.Pattern[bytes]
-    ) -> None:
+    def __init__(self, loop: Loop, address: Address, wire: Wire) -> None:
         self.loop = loop
         self.address = address
-        self.request = request
+        self.wire = wire
         self.computed: dict[int, int] = {}
         self.arrivals: dict[int, list[int]] = {}
         self.waits: list[int] = []
@@ -101,7 +99,7 @@ class Audience:
         self.repeated = 0
         self.gone = 0
         self.clients: list[Client] = []
-        self._event = event
+        self.received = 0
         self._seen = b""
         self._found: tuple[list[int], bytes] = ([], b"")
 
@@ -136,14 +134,17 @@ class Audience:
         """The numbers of the events in `data`, and what follows the last of them."""
         if data == self._seen:
             return self._found
-        numbers, end = [], 0
-        for match in self._event.finditer(data):
+        numbers: list[int] = []
+        decoded = self.wire.decode(data)
+        end = 0
+        for match in self.wire.event.finditer(decoded or b""):
             number = int(match[2])
             self.computed[number] = int(match[1])
             self.arrivals.setdefault(number, [])
             numbers.append(number)
             end = match.end()
-        self._seen, self._found = data, (numbers, data[end:])
+        rest = data if decoded is None else decoded[end:] if self.wire.decode is plain else b""
+        self._seen, self._found = data, (numbers, rest)
         return self._found
 
 
@@ -168,7 +169,7 @@ class Client:
 
     def _ask(self) -> None:
         try:
-            self.sock.send(self._audience.request)  # a request fits into any socket's buffer
+            self.sock.send(self._audience.wire.request)  # a request fits into any socket's buffer
         except BlockingIOError:  # not connected yet
             self._audience.loop.watch(self.sock, select.EPOLLOUT, self._ask)
         except OSError:
@@ -188,6 +189,7 @@ class Client:
             self._end()
             return
         audience = self._audience
+        audience.received += len(data)
         numbers, self._rest = audience.find(self._rest + data if self._rest else data)
         for number in numbers:
             audience.arrivals[number].append(now)

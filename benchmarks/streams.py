@@ -21,7 +21,6 @@ import gc
 import itertools
 import os
 import random
-import re
 import statistics
 import sys
 import time
@@ -30,27 +29,27 @@ from collections.abc import Iterable, Sequence
 from benchmarks.clients import Audience, Loop, raise_descriptor_limit
 from benchmarks.pages import Visitor
 from benchmarks.server import Server, core_busy, listen_overflows, pushdemo
+from benchmarks.wires import WIRES, Wire
 
-MULTIPART = re.compile(rb"<message>(\d+) (\d+) x*</message>\n\r\n--[^\r\n]+\r\n")
-REQUEST = b"GET /server/index/bench HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PAGES = ("/", "/unknown")
 
 WARM_UP = 10  # streams, before the memory is first looked at
 PATIENCE = 60.0  # seconds for all clients to arrive, and more than a beat can be late
 TOGETHER = 5.0  # ms from the first client to the last, for a few of them
+CPU = "CPU of the server per delivery, µs"
 MS = 1e6  # nanoseconds
 SECOND = 1e9
 
 Figures = dict[str, float]
 
 
-def measure(options: argparse.Namespace, core: int, seed: int) -> Figures:
+def measure(options: argparse.Namespace, wire: Wire, core: int, seed: int) -> Figures:
     """One round."""
     loop = Loop()
     with pushdemo(interval=options.interval, payload=options.payload, core=core) as server:
-        warm_up(loop, server)
+        warm_up(loop, server, wire)
         before = server.memory("RssAnon")
-        audience = Audience(loop, server.address, REQUEST, MULTIPART)
+        audience = Audience(loop, server.address, wire)
         if options.random_arrival:
             moments = random.Random(seed)
             pauses = [moments.expovariate(options.clients) for _ in range(options.clients)]
@@ -72,9 +71,9 @@ def measure(options: argparse.Namespace, core: int, seed: int) -> Figures:
     return figures
 
 
-def warm_up(loop: Loop, server: Server) -> None:
+def warm_up(loop: Loop, server: Server, wire: Wire) -> None:
     """A few streams and a page each, so that all is imported that will be."""
-    audience = Audience(loop, server.address, REQUEST, MULTIPART)
+    audience = Audience(loop, server.address, wire)
     audience.join(WARM_UP)
     visitor = Visitor(loop, server.address, PAGES, audience.delivering)
 
@@ -121,7 +120,7 @@ def deliver(server: Server, audience: Audience, beats: int, interval: float) -> 
     last = before + beats
     patience = beats * interval + PATIENCE
     audience.loop.run(lambda: audience.has(before), patience)
-    began = _clocks(server)
+    began, bytes_before = _clocks(server), audience.received
     audience.loop.run(lambda: audience.has(last), patience)
     took, server_cpu, own_cpu, others = (
         now - then for now, then in zip(_clocks(server), began, strict=True)
@@ -143,7 +142,8 @@ def deliver(server: Server, audience: Audience, beats: int, interval: float) -> 
         "computed to last client, worst beat, ms": max(lasts) / MS,
         "first to last client, median beat, ms": statistics.median(spreads) / MS,
         "first to last client, worst beat, ms": max(spreads) / MS,
-        "CPU of the server per delivery, µs": server_cpu / len(latencies) * 1e6,
+        "bytes per delivery": (audience.received - bytes_before) / len(latencies),
+        CPU: server_cpu / len(latencies) * 1e6,
         "CPU of the clients per delivery, µs": own_cpu / len(latencies) * 1e6,
         "clients busy while a value is delivered, %": own_cpu / (sum(lasts) / SECOND) * 100,
         "times the function ran per duration": runs / durations,
@@ -221,6 +221,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=1, help="seconds a beat (%(default)s)")
     parser.add_argument("--payload", type=int, default=100, help="bytes a value (%(default)s)")
     parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=WIRES,
+        default=["multipart"],
+        help="what the clients ask for; of several, each round measures all (%(default)s)",
+    )
+    parser.add_argument(
         "--random-arrival",
         action="store_true",
         help="clients come at random moments of two beats, not at once; fails if a value is"
@@ -241,11 +248,25 @@ def main() -> int:
         f"Python {sys.version.split()[0]}, {options.clients:,} clients, {options.rounds} rounds of"
         f" {options.beats} beats, a value of {options.payload} bytes every {options.interval:g} s"
     )
-    rounds = [measure(options, cores[-1], seed) for seed in range(options.rounds)]
-    show(rounds)
+    rounds: dict[str, list[Figures]] = {name: [] for name in options.format}
+    for seed in range(options.rounds):
+        # There and back, so that none is always first.
+        for name in options.format[:: -1 if seed % 2 else 1]:
+            rounds[name].append(measure(options, WIRES[name], cores[-1], seed))
+    for name, measured in rounds.items():
+        print(f"\n{name}")
+        show(measured)
+    first, *others = rounds.values()
+    for name, other in zip(options.format[1:], others, strict=True):
+        ratios = sorted(theirs[CPU] / ours[CPU] for ours, theirs in zip(first, other, strict=True))
+        print(
+            f"\n{CPU}, {name} to {options.format[0]}: "
+            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} - {ratios[-1]:.2f})"
+        )
     faults = [
-        f"round {number}: {fault}"
-        for number, figures in enumerate(rounds, 1)
+        f"{name}, round {number}: {fault}"
+        for name, measured in rounds.items()
+        for number, figures in enumerate(measured, 1)
         for fault in broken(figures, together=options.random_arrival)
     ]
     print("\n".join(faults) or "all was kept")

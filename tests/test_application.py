@@ -226,7 +226,7 @@ def test_a_limit_that_is_none_is_a_400_that_says_what_is(real: Real, limit: str)
 
 
 def test_a_limit_is_escaped_in_a_page(real: Real) -> None:
-    _, text = ask(real.app, "/server/index?limit=<script>", Accept="text/html")
+    _, text = ask(real.app, "/server/index?limit=<script>", Accept="text/html, */*")
     assert "limit=&lt;script&gt;: give" in text
 
 

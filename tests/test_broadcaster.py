@@ -5,15 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from pushdemo.push import broadcaster as module
+from pushdemo.push.answer import Beginning
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import Multipart
+from pushdemo.push.payload import Text
 
 HANG = 30.0  # seconds: so long only a bug takes
 
@@ -22,17 +24,32 @@ class Lines:
     """The shortest format there is: an event is its text and a newline."""
 
     content_type = "text/plain"
-    opening = b"open\n"
+    content_encoding = None
+    opening = b""
+    heartbeat = b"heartbeat\n"
+    reset = b"reset\n"
 
     def __init__(self) -> None:
         self.encoded = 0
 
     def encode(self, event: Event) -> bytes:
         self.encoded += 1
-        return event.value.text.encode() + b"\n"
+        assert isinstance(event.value.payload, Text)
+        return event.value.payload.text.encode() + b"\n"
 
     def last(self, frame: bytes) -> bytes:
         return frame + b"end\n"
+
+
+class Begins:
+    """An answer that is always the same."""
+
+    def __init__(self, head: bytes, patience: float) -> None:
+        self._head = head
+        self.patience = patience
+
+    def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
+        return Beginning(self._head + b"open\n", True)
 
 
 class Stage:
@@ -46,7 +63,15 @@ class Stage:
         self.closed: list[str] = []
         self.clients: list[Client] = []
 
-    def attach(self, name: str = "", *, limit: int | None = None, head: bytes = b"") -> Client:
+    def attach(
+        self,
+        name: str = "",
+        *,
+        limit: int | None = None,
+        head: bytes = b"",
+        last_id: str | None = None,
+        patience: float = 0.0,
+    ) -> Client:
         listener = socket.create_server(("127.0.0.1", 0))
         client = socket.socket()
         # Small, so that a client that does not read is soon one that cannot take any more.
@@ -57,13 +82,21 @@ class Stage:
         listener.close()
         self.clients.append(Client(client))
         self.broadcaster.attach(
-            server, head, self.channel, self.lines,
-            limit=limit, on_close=lambda: self.closed.append(name),
+            server, Begins(head, patience), self.channel, self.lines,
+            limit=limit, last_id=last_id, on_close=lambda: self.closed.append(name),
         )  # fmt: skip
         return self.clients[-1]
 
     def publish(self, text: str) -> None:
-        self.channel.publish(Value(text, computed=0.0, fresh_until=2**62))
+        self.channel.publish(Value(Text(text), computed=0.0, fresh_until=2**62))
+
+    def poke(self) -> None:
+        """Let the broadcaster look at the clock."""
+        channel, self.channel = self.channel, Channel("other")
+        self.publish("done")
+        for _ in range(2):  # when the second is served, the turn of the first is over
+            assert self.attach(limit=1).rest() == "open\ndone\nend\n"
+        self.channel = channel
 
     def close(self) -> None:
         self.broadcaster.close()
@@ -339,13 +372,72 @@ def test_sockets_are_set_up_for_a_long_life() -> None:
         server.close()
 
 
-def test_a_multipart_stream_is_complete_for_every_number_of_parts() -> None:
-    stage = Stage()
-    stage.lines = Multipart("test")  # type: ignore[assignment]
+def test_a_client_waits_for_the_first_event_until_its_answer_loses_patience(stage: Stage) -> None:
+    patient = stage.attach("patient", head=b"head\n", patience=20)
+    impatient = stage.attach("impatient", head=b"head\n", patience=10)
+    stage.poke()  # both have been admitted
+    stage.now = 10
+    stage.poke()
+    assert [impatient.line(), impatient.line()] == ["head\n", "open\n"]
+    patient.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        patient.sock.recv(1)
+    patient.sock.settimeout(HANG)
+    stage.publish("one")
+    assert [patient.line() for _ in range(3)] == ["head\n", "open\n", "one\n"]
+    assert impatient.line() == "one\n"
+
+
+def test_silence_is_filled_with_heartbeats(stage: Stage) -> None:
+    stage.publish("one")
+    endless, limited = stage.attach(), stage.attach(limit=2)
+    for client in (endless, limited):
+        assert [client.line(), client.line()] == ["open\n", "one\n"]
+    stage.now = 14.9
+    stage.poke()
+    stage.now = 15
+    stage.poke()
+    for client in (endless, limited):
+        assert client.line() == "heartbeat\n"
+    stage.now = 29
+    stage.publish("two")
+    assert limited.rest() == "two\nend\n"
+    stage.now = 43
+    stage.poke()
+    stage.now = 44
+    stage.poke()
+    assert [endless.line(), endless.line()] == ["two\n", "heartbeat\n"]
+
+
+def test_a_client_that_comes_back_gets_what_it_missed() -> None:
+    stage = Stage(history=3)
     try:
-        stage.publish("one")
-        text = stage.attach(limit=1).rest()
-        assert text.startswith("--test\r\n")
-        assert text.endswith("\r\n--test--\r\n")
+        for number in range(1, 6):
+            stage.publish(str(number))
+        three = stage.attach(last_id=stage.channel.id_of(3))
+        assert [three.line() for _ in range(3)] == ["open\n", "4\n", "5\n"]
+        five = stage.attach(last_id=stage.channel.id_of(5))
+        assert five.line() == "open\n"
+        for last_id in (stage.channel.id_of(1), "other-4", "nonsense"):
+            lost = stage.attach(last_id=last_id)
+            assert [lost.line() for _ in range(3)] == ["open\n", "reset\n", "5\n"]
+        stage.publish("6")
+        assert (three.line(), five.line()) == ("6\n", "6\n")
     finally:
         stage.close()
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_blocked_clients_share_the_frame_they_are_blocked_on(stage: Stage) -> None:
+    stage.publish("x" * 4_000_000)
+    assert stage.channel.newest is not None
+    stage.channel.newest.frame(stage.lines)
+    tracemalloc.start()
+    try:
+        slow = [stage.attach() for _ in range(20)]
+        for client in slow:
+            assert client.line() == "open\n"
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4_000_000

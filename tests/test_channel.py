@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Value
 from pushdemo.push.framing import Multipart
+from pushdemo.push.payload import Text
 
 FRAMING = Multipart("test")
 
 
 def value(text: str = "x", fresh_until: int = 100) -> Value:
-    return Value(text, computed=0.0, fresh_until=fresh_until)
+    return Value(Text(text), computed=0.0, fresh_until=fresh_until)
 
 
 def deaf() -> None:
@@ -47,7 +49,7 @@ def test_since_gives_what_came_after_as_far_back_as_the_history_goes(
     expected = [n for n in range(1, published + 1) if n > reached][-history:]
     given = channel.since(reached)
     assert [event.sequence for event in given] == expected
-    assert [event.value.text for event in given] == [str(n) for n in expected]
+    assert [event.value.payload for event in given] == [Text(str(n)) for n in expected]
 
 
 def test_a_subscriber_is_told_of_each_event_after_it_can_be_read() -> None:
@@ -108,10 +110,13 @@ def test_who_comes_first_after_a_rest_gets_a_value_only_while_it_is_good() -> No
     channel = Channel("x", clock=at(now))
     event = channel.publish(value(fresh_until=100))
     now[0] = 99
-    assert channel.subscribe(deaf, FRAMING) is event
+    channel.subscribe(deaf, FRAMING)
+    assert channel.state() == [event]
     channel.unsubscribe(deaf)
     now[0] = 100
-    assert channel.subscribe(deaf, FRAMING) is None
+    assert channel.newest is None
+    channel.subscribe(deaf, FRAMING)
+    assert channel.state() == []
     assert channel.newest is None
 
 
@@ -122,7 +127,8 @@ def test_while_it_is_watched_the_last_value_is_good_however_old() -> None:
     channel.subscribe(deaf, FRAMING)
     event = channel.publish(value(fresh_until=100))
     now[0] = 1000
-    assert channel.subscribe(lambda: None, FRAMING) is event
+    channel.subscribe(lambda: None, FRAMING)
+    assert channel.state() == [event]
 
 
 def test_sequences_go_on_after_a_rest() -> None:
@@ -132,3 +138,42 @@ def test_sequences_go_on_after_a_rest() -> None:
     now[0] = 2
     channel.subscribe(deaf, FRAMING)
     assert channel.publish(value()).sequence == 2
+
+
+def test_ids_are_made_of_an_epoch_and_the_sequence() -> None:
+    assert [Channel("x", epoch="e").publish(value()).id] == ["e-1"]
+    assert Channel("x").epoch != Channel("x").epoch
+
+
+@given(history=st.integers(1, 5), published=st.integers(0, 12), last=st.integers(0, 15))
+def test_resuming_gives_all_that_came_after_or_says_that_it_cannot(
+    history: int, published: int, last: int
+) -> None:
+    channel = Channel("x", history=history, epoch="e")
+    for number in range(published):
+        channel.publish(value(str(number + 1)))
+    resumed = channel.resume(f"e-{last}")
+    if published - history <= last <= published:
+        assert resumed is not None
+        assert [event.sequence for event in resumed] == list(range(last + 1, published + 1))
+    else:
+        assert resumed is None
+
+
+@pytest.mark.parametrize("last_id", ["", "1", "other-1", "e-", "e-x", "e--1", "e-1.5", "e-\u0661"])
+def test_an_id_that_is_none_of_ours_cannot_be_resumed_from(last_id: str) -> None:
+    channel = Channel("x", epoch="e")
+    channel.publish(value())
+    assert channel.resume(last_id) is None
+    assert channel.resume("e-1") == []
+
+
+def test_resuming_across_a_rest_knows_what_is_missing() -> None:
+    now = [0]
+    channel = Channel("x", clock=at(now), epoch="e")
+    channel.publish(value(fresh_until=1))
+    channel.publish(value(fresh_until=1))
+    now[0] = 2
+    channel.subscribe(deaf, FRAMING)
+    assert channel.resume("e-2") == []
+    assert channel.resume("e-1") is None

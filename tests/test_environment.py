@@ -11,9 +11,12 @@ import pytest
 from pushdemo.config import environment
 from pushdemo.config.environment import Globals, load_environment, load_feeds
 from pushdemo.lib.options import ConfigError
+from pushdemo.push.answer import Response
+from pushdemo.push.channel import Channel
 from pushdemo.push.feed import SECOND, Feed
 from pushdemo.push.framing import Multipart
-from pushdemo.push.stream import TooManyStreams
+from pushdemo.push.payload import Text
+from pushdemo.push.stream import Stream, TooManyStreams
 
 Write = Callable[[str, str], None]
 
@@ -36,10 +39,15 @@ def load(**section: str) -> Globals:
     return load_environment({name.replace("__", "."): value for name, value in section.items()})
 
 
+def open_stream(loaded: Globals, channel: Channel, limit: int | None = None) -> Stream:
+    refusal = Response("406 Not Acceptable", [])
+    return loaded.streams.open(channel, loaded.framings["multipart"], refusal, limit=limit)
+
+
 def feed(**options: str) -> Feed:
     """The feed called clock, with these options."""
     section = {f"feed.clock.{name}": value for name, value in options.items()}
-    (only,) = load_feeds({"feed.clock": "pushdemo.feeds:clock", **section})
+    ((only, _),) = load_feeds({"feed.clock": "pushdemo.feeds:clock", **section})
     return only
 
 
@@ -83,7 +91,7 @@ def test_without_a_feed_there_is_an_application_all_the_same() -> None:
 def test_a_watched_feed_is_run(write: Write) -> None:
     write("orders", "def newest(): return 'seven'")
     loaded = load(feed__orders="orders:newest", push__boundary="b")
-    with_end = loaded.streams.open(loaded.channels["orders"], loaded.framing, limit=1)
+    with_end = open_stream(loaded, loaded.channels["orders"], limit=1)
     assert b"<message>seven</message>" in b"".join(with_end)
     with_end.close()
     loaded.close()
@@ -168,8 +176,8 @@ def test_what_is_not_callable_is_refused_by_its_type(write: Write) -> None:
 
 def test_a_function_may_be_an_attribute_of_an_attribute(write: Write) -> None:
     write("orders", "class Newest:\n    @staticmethod\n    def order(): return 'eight'")
-    (orders,) = load_feeds({"feed.orders": "orders:Newest.order"})
-    assert orders.value(0).text == "eight"
+    ((orders, _),) = load_feeds({"feed.orders": "orders:Newest.order"})
+    assert orders.value(0).payload == Text("eight")
 
 
 def test_an_attribute_that_an_attribute_lacks_is_named_whole(write: Write) -> None:
@@ -211,7 +219,7 @@ def test_a_module_that_fails_keeps_its_traceback(write: Write) -> None:
 
 def test_the_boundary_is_the_one_that_is_set() -> None:
     loaded = load(push__boundary="test")
-    assert loaded.framing == Multipart("test")
+    assert loaded.framings["multipart"] == Multipart("test")
     loaded.close()
 
 
@@ -219,9 +227,10 @@ def test_a_boundary_that_is_not_set_is_another_each_time_and_hard_to_guess() -> 
     boundaries = set()
     for _ in range(3):
         loaded = load()
-        assert isinstance(loaded.framing, Multipart)
-        assert len(loaded.framing.boundary) >= 16
-        boundaries.add(loaded.framing.boundary)
+        framing = loaded.framings["multipart"]
+        assert isinstance(framing, Multipart)
+        assert len(framing.boundary) >= 16
+        boundaries.add(framing.boundary)
         loaded.close()
     assert len(boundaries) == 3
 
@@ -233,9 +242,9 @@ def test_what_cannot_be_a_boundary_is_refused_by_its_key() -> None:
 
 def test_streams_are_as_many_as_are_set() -> None:
     loaded = load(feed__clock="pushdemo.feeds:clock", push__max_streams="1")
-    stream = loaded.streams.open(loaded.channels["clock"], loaded.framing)
+    stream = open_stream(loaded, loaded.channels["clock"])
     with pytest.raises(TooManyStreams):
-        loaded.streams.open(loaded.channels["clock"], loaded.framing)
+        open_stream(loaded, loaded.channels["clock"])
     stream.close()
     loaded.close()
 
@@ -246,9 +255,9 @@ def test_streams_are_by_default_as_many_as_descriptors_allow(
     monkeypatch.setattr("pushdemo.servers.descriptors.limit", lambda: 131)
     assert environment.most_streams() == 3  # 131 less twice the reserve of 64
     loaded = load(feed__clock="pushdemo.feeds:clock")
-    open_now = [loaded.streams.open(loaded.channels["clock"], loaded.framing) for _ in range(3)]
+    open_now = [open_stream(loaded, loaded.channels["clock"]) for _ in range(3)]
     with pytest.raises(TooManyStreams):
-        loaded.streams.open(loaded.channels["clock"], loaded.framing)
+        open_stream(loaded, loaded.channels["clock"])
     for stream in open_now:
         stream.close()
     loaded.close()

@@ -11,7 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import Multipart, xml_message
+from pushdemo.push.framing import Multipart
+from pushdemo.push.payload import Text, payload_of
+from pushdemo.push.xml import xml_message as message
+
+
+def xml_message(text: str) -> bytes:
+    return message(Text(text))
+
 
 # What XML 1.0 can hold; \r is a test of its own below, through a parser that keeps it.
 xml_text = st.text(
@@ -20,8 +27,8 @@ xml_text = st.text(
 boundaries = st.text("abcXYZ019'()+_,-./:=?", min_size=1, max_size=70)
 
 
-def event(text: str) -> Event:
-    return Event(1, Value(text, computed=1_700_000_000.9, fresh_until=0))
+def event(result: object) -> Event:
+    return Event(7, "e-7", "x", Value(payload_of(result), computed=1_700_000_000.9, fresh_until=0))
 
 
 def test_a_frame_is_these_bytes() -> None:
@@ -29,6 +36,8 @@ def test_a_frame_is_these_bytes() -> None:
         b"Content-Type: application/xml\r\n"
         b"Content-Length: 67\r\n"
         b"Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
+        b"Event-ID: e-7\r\n"
+        b"Retry: 2000\r\n"
         b"\r\n"
         b'<?xml version="1.0" encoding="UTF-8"?>\n<message>a &lt; b</message>\n'
         b"\r\n--test\r\n"

@@ -1,4 +1,7 @@
-"""The root page, and the page of 2009 word for word, against a server that does what we say."""
+"""The root page, and the page of 2009 word for word, against a server that does what we say.
+
+The root page has its stream for itself here. How tabs share one: test_shared_stream.py.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from email.utils import formatdate
 import pytest
 
 from tests.browsers import Browser
+from tests.preloading import NO_WORKERS, preloaded
 from tests.scripted_server import MULTIPART, PAGES, Exchange, ScriptedServer, ours, seeds
 
 LINES = "Array.from(document.querySelectorAll('#container li'), (line) => line.textContent)"
@@ -47,12 +51,16 @@ def test_the_seeds_page_shows_each_part_as_it_comes(
 
 # Ours.
 
+HEARTBEAT = b"\r\n\r\n--test\r\n"
+RESET = b"Event: reset\r\nContent-Length: 0\r\n\r\n\r\n--test\r\n"
+
 
 @pytest.fixture
 def page(browser: Browser, scripted: ScriptedServer) -> Iterator[Browser]:
     """Our page; the test accepts its first request."""
-    browser.open(scripted.url)
-    yield browser
+    with preloaded(browser, NO_WORKERS):
+        browser.open(scripted.url)
+        yield browser
     # Else its stream, and the next try, would fall into the next test's time.
     browser.open("about:blank")
 
@@ -123,7 +131,7 @@ def test_attempts_back_off_until_a_part_arrives(page: Browser, scripted: Scripte
           window.waits = [];
           const native = setTimeout;
           window.setTimeout = (action, delay) => {
-            if (action === connect) waits.push(delay);
+            if (delay < 1_000) waits.push(delay);
             return native(action, delay);
           };
         })()"""
@@ -291,22 +299,116 @@ def test_pagehide_stops_and_pageshow_resumes(page: Browser, scripted: ScriptedSe
     assert page.evaluate("errors") == []
 
 
-def test_a_hidden_page_does_not_reconnect(page: Browser, scripted: ScriptedServer) -> None:
-    page.evaluate("Math.random = () => 1 / 1000")
+@pytest.mark.parametrize("waits", [False, True], ids=["live", "waiting"])
+def test_a_hidden_page_does_not_reconnect(
+    page: Browser, scripted: ScriptedServer, waits: bool
+) -> None:
+    page.evaluate(
+        """(() => {
+          window.pending = new Set();
+          const [set, clear] = [setTimeout, clearTimeout];
+          window.setTimeout = (...given) => {
+            const id = set(...given);
+            pending.add(id);
+            return id;
+          };
+          window.clearTimeout = (id) => {
+            pending.delete(id);
+            clear(id);
+          };
+        })()"""
+    )
+    stream = accept(scripted, ours("one", {"Retry": "3600000"}))
+    page.wait_for(f"{LINES}.length === 1")
+    if waits:
+        stream.close()
+        page.wait_for(f"{STATUS}.endsWith('Reconnecting')")
+    assert page.evaluate("pending.size") > 0
     page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
-    scripted.accept().wait_for_hangup()
-    assert page.evaluate("[request, timer, due]") == [None, None, None]
+    if not waits:
+        stream.wait_for_hangup()
+    assert page.evaluate("pending.size") == 0
+
+
+# The longest silence, and how often the page began to measure one.
+COUNT_SILENCES = """(() => {
+  window.silences = 0;
+  window.longest = 45_000;
+  const native = setTimeout;
+  window.setTimeout = (action, delay) => {
+    if (delay !== 45_000) return native(action, delay);
+    silences++;
+    return native(action, longest);
+  };
+})()"""
 
 
 def test_silence_is_not_waited_out_for_ever(page: Browser, scripted: ScriptedServer) -> None:
     stream = accept(scripted, ours("one"))
     page.wait_for(f"{LINES}.length === 1")
-    assert page.evaluate("request.timeout") == 60_000
-    page.evaluate("request.timeout = 50")
+    page.evaluate(COUNT_SILENCES)
+    page.evaluate("longest = 50")
     stream.send(ours("two"))
     stream.wait_for_hangup()
+    page.evaluate("longest = 45_000")
     accept(scripted, ours("three"))
     page.wait_for(f"{LINES}.length === 3")
+
+
+def test_a_heartbeat_is_a_sign_of_life_and_no_line(page: Browser, scripted: ScriptedServer) -> None:
+    stream = accept(scripted, ours("one"))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate(COUNT_SILENCES)
+    for number in range(1, 4):
+        stream.send(HEARTBEAT)
+        page.wait_for(f"silences === {number}")
+    stream.send(ours("two"))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["two", "one"]
+
+
+def test_it_goes_on_after_the_last_part_it_has(page: Browser, scripted: ScriptedServer) -> None:
+    page.evaluate("Math.random = () => 0")
+    stream = accept(scripted, ours("one", {"Event-ID": "e-1"}) + ours("two", {"Event-ID": "e-2"}))
+    page.wait_for(f"{LINES}.length === 2")
+    stream.close()
+    assert "Last-Event-ID" not in stream.headers
+    resumed = accept(scripted)
+    assert resumed.headers["Last-Event-ID"] == "e-2"
+    page.wait_for(f"{STATUS} === 'Live'")  # also while there is nothing new
+    resumed.send(ours("three", {"Event-ID": "e-3"}) + HEARTBEAT)
+    page.wait_for(f"{LINES}.length === 3")
+    resumed.drop()
+    assert accept(scripted).headers["Last-Event-ID"] == "e-3"
+    assert page.evaluate(LINES) == ["three", "two", "one"]
+
+
+def test_it_says_where_something_may_be_missing(page: Browser, scripted: ScriptedServer) -> None:
+    page.evaluate("Math.random = () => 0")
+    accept(scripted, ours("one", {"Event-ID": "e-1"})).close()
+    accept(scripted, RESET + ours("two", {"Event-ID": "f-1"})).close()
+    page.wait_for(f"{LINES}.length === 3")
+    assert page.evaluate(LINES) == ["two", "Something may be missing here.", "one"]
+    assert page.evaluate("document.querySelector('.gap').offsetHeight") < page.evaluate(
+        "document.querySelector('li:last-child').offsetHeight"
+    )
+    assert accept(scripted).headers["Last-Event-ID"] == "f-1"
+
+
+def test_a_page_that_was_put_aside_goes_on_where_it_was(
+    page: Browser, scripted: ScriptedServer
+) -> None:
+    accept(scripted, ours("one", {"Event-ID": "e-1"}))
+    page.wait_for(f"{LINES}.length === 1")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    assert accept(scripted).headers["Last-Event-ID"] == "e-1"
+
+
+def test_lines_of_several_feeds_say_which(page: Browser, scripted: ScriptedServer) -> None:
+    accept(scripted, ours("one", {"Feed": "caf%C3%A9"}) + ours("two", {"Feed": "plain"}))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["plain: two", "café: one"]
 
 
 def test_without_javascript_it_says_so(page: Browser) -> None:
@@ -316,7 +418,8 @@ def test_without_javascript_it_says_so(page: Browser) -> None:
 
 def test_nothing_is_loaded_from_elsewhere(page: Browser, scripted: ScriptedServer) -> None:
     urls = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
-    assert {f"{scripted.url}/page.css", f"{scripted.url}/page.js"} <= set(urls)
+    files = ["page.css", "multipart-xhr.js", "stream.js", "watch.js", "page.js"]
+    assert {f"{scripted.url}/{name}" for name in files} <= set(urls)
     assert all(url.startswith(scripted.url) for url in urls)
     assert (
         page.evaluate("document.querySelectorAll('script:not([src]), style, [style]').length") == 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pushdemo.push.channel import Channel
 from pushdemo.push.feed import SECOND, Feed
 from pushdemo.push.framing import Multipart
+from pushdemo.push.payload import Text
 from pushdemo.push.publisher import Publisher, Timetable
 
 FRAMING = Multipart("test")
@@ -27,6 +28,7 @@ class World:
         *,
         interval: float = 5,
         duration: float = 15,
+        repeat: bool = True,
     ) -> None:
         self.now = 1_000_000_007  # no multiple of anything
         self.start = self.now
@@ -35,7 +37,8 @@ class World:
         self.inline = True
         self.published: list[tuple[float, str]] = []
         self._function = function or (lambda: f"value {len(self.computed)}")
-        feed = Feed("x", self._compute, interval=interval, duration=duration, wall=lambda: 0.0)
+        feed = Feed("x", self._compute, interval=interval, duration=duration, repeat=repeat,
+                    wall=lambda: 0.0)  # fmt: skip
         self.timetable = Timetable(execute=self._execute, wake=self._wake, clock=lambda: self.now)
         self.channel = Channel("x", clock=lambda: self.now)
         self.timetable.add(feed, self.channel)
@@ -91,7 +94,8 @@ class World:
 
     def _listen(self) -> None:
         assert self.channel.newest is not None
-        self.published.append((self.seconds, self.channel.newest.value.text))
+        payload = self.channel.newest.value.payload
+        self.published.append((self.seconds, payload.text if isinstance(payload, Text) else "?"))
 
 
 def test_a_feed_that_nobody_watches_rests() -> None:
@@ -246,11 +250,30 @@ def test_a_function_that_never_worked_sends_nothing_and_is_tried_again() -> None
     assert world.published == [(10, "late")]
 
 
-def test_what_is_not_text_is_sent_as_str_has_it() -> None:
-    world = World(lambda: 42.5)
+def test_only_what_has_changed_is_sent_without_repeat() -> None:
+    values = iter(["a", "a", "b", "b", ZeroDivisionError(), "b", "c"])
+
+    def function() -> object:
+        value = next(values)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    world = World(function, interval=5, duration=5, repeat=False)
     world.watch()
-    world.step()
-    assert world.published == [(0, "42.5")]
+    world.advance(30)
+    assert world.published == [(0, "a"), (10, "b"), (30, "c")]
+
+
+def test_a_value_that_cannot_be_sent_is_a_failure_of_the_feed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    values = iter(["good", float("nan"), "better"])
+    world = World(lambda: next(values), interval=5, duration=5)
+    world.watch()
+    world.advance(10)
+    assert world.published == [(0, "good"), (5, "good"), (10, "better")]
+    assert [r.levelname for r in caplog.records] == ["ERROR"]
 
 
 @settings(max_examples=200)

@@ -13,18 +13,21 @@ import pytest
 import waitress.server
 from paste.deploy import loadapp
 
+from pushdemo.push.answer import Response
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
-from pushdemo.push.event import Value
+from pushdemo.push.event import Event, Value
 from pushdemo.push.framing import Multipart
-from pushdemo.push.stream import Streams, TooManyStreams
+from pushdemo.push.payload import Text
+from pushdemo.push.stream import Streams, TooManyStreams, wait_for_event
 from tests.servers import CHECKOUT, HANG, Reader
 
 FRAMING = Multipart("test")
+REFUSAL = Response("406 Not Acceptable", [])
 
 
 def publish(channel: Channel, text: str) -> bytes:
-    return channel.publish(Value(text, computed=0.0, fresh_until=2**62)).frame(FRAMING)
+    return channel.publish(Value(Text(text), computed=0.0, fresh_until=2**62)).frame(FRAMING)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def streams() -> Iterator[Streams]:
 def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: Streams) -> None:
     channel = Channel("x")
     one = publish(channel, "one")
-    stream = streams.open(channel, FRAMING)
+    stream = streams.open(channel, FRAMING, REFUSAL)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + one
     two = publish(channel, "two")
@@ -47,7 +50,7 @@ def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: S
 
 def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING)
+    stream = streams.open(channel, FRAMING, REFUSAL)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening
     one = publish(channel, "one")
@@ -57,7 +60,7 @@ def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
 
 def test_it_waits_for_an_event(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING)
+    stream = streams.open(channel, FRAMING, REFUSAL)
     pieces = iter(stream)
     next(pieces)
     received: list[bytes] = []
@@ -72,7 +75,7 @@ def test_it_waits_for_an_event(streams: Streams) -> None:
 def test_a_limited_one_ends(streams: Streams) -> None:
     channel = Channel("x")
     publish(channel, "one")
-    stream = streams.open(channel, FRAMING, limit=1)
+    stream = streams.open(channel, FRAMING, REFUSAL, limit=1)
     (piece,) = stream
     assert piece.endswith(b"\r\n--test--\r\n")
     assert not channel.watched
@@ -81,7 +84,7 @@ def test_a_limited_one_ends(streams: Streams) -> None:
 
 def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING)
+    stream = streams.open(channel, FRAMING, REFUSAL)
     pieces = iter(stream)
     assert not channel.watched
     next(pieces)
@@ -92,22 +95,22 @@ def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Strea
 
 def test_a_place_is_free_again_after_the_close_however_often(streams: Streams) -> None:
     channel = Channel("x")
-    one, two = streams.open(channel, FRAMING), streams.open(channel, FRAMING)
+    one, two = streams.open(channel, FRAMING, REFUSAL), streams.open(channel, FRAMING, REFUSAL)
     with pytest.raises(TooManyStreams):
-        streams.open(channel, FRAMING)
+        streams.open(channel, FRAMING, REFUSAL)
     one.close()
     one.close()
     assert streams.open_now == 1
-    three = streams.open(channel, FRAMING)
+    three = streams.open(channel, FRAMING, REFUSAL)
     with pytest.raises(TooManyStreams):
-        streams.open(channel, FRAMING)
+        streams.open(channel, FRAMING, REFUSAL)
     two.close()
     three.close()
     assert streams.open_now == 0
 
 
 def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> None:
-    stream = streams.open(Channel("x"), FRAMING)
+    stream = streams.open(Channel("x"), FRAMING, REFUSAL)
     next(iter(stream))
     del stream
     gc.collect()
@@ -115,10 +118,54 @@ def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> N
 
 
 def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
-    stream = streams.open(Channel("x"), FRAMING)
+    stream = streams.open(Channel("x"), FRAMING, REFUSAL)
     stream.close()
     with pytest.raises(RuntimeError, match="closed"):
-        stream.hand_off(None, b"")  # type: ignore[arg-type]
+        stream.hand_off(None, b"", lambda *_: b"")  # type: ignore[arg-type]
+
+
+def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
+    channel = Channel("x", history=3)
+    frames = [publish(channel, str(number)) for number in range(5)]
+    stream = streams.open(channel, FRAMING, REFUSAL, last_id=channel.id_of(3))
+    pieces = iter(stream)
+    assert next(pieces) == FRAMING.opening + frames[3]
+    assert next(pieces) == frames[4]
+    stream.close()
+
+
+def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
+    channel = Channel("x")
+    frames = [publish(channel, str(number)) for number in range(5)]
+    stream = streams.open(channel, FRAMING, REFUSAL, last_id=channel.id_of(1))
+    assert next(iter(stream)) == FRAMING.opening + FRAMING.reset + frames[4]
+    stream.close()
+
+
+def test_silence_is_filled_with_heartbeats() -> None:
+    broadcaster = Broadcaster()
+    streams = Streams(broadcaster, maximum=1, heartbeat=0.01)
+    stream = streams.open(Channel("x"), FRAMING, REFUSAL)
+    pieces = iter(stream)
+    assert [next(pieces) for _ in range(3)] == [
+        FRAMING.opening, FRAMING.heartbeat, FRAMING.heartbeat
+    ]  # fmt: skip
+    stream.close()
+
+
+def test_waiting_for_an_event_ends_with_it_or_with_the_time() -> None:
+    channel = Channel("x")
+    assert wait_for_event(channel, 0, 0.01) is None
+    publish(channel, "one")
+    first = wait_for_event(channel, 0, HANG)
+    assert first is channel.newest
+    waiting: list[Event | None] = []
+    thread = threading.Thread(target=lambda: waiting.append(wait_for_event(channel, 1, HANG)))
+    thread.start()
+    publish(channel, "two")
+    thread.join(HANG)
+    assert waiting == [channel.newest]
+    assert not channel.watched
 
 
 class Quiet(WSGIRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +12,21 @@ from typing import Any
 
 from mako.lookup import TemplateLookup
 
+from pushdemo.lib.cors import Cors
 from pushdemo.lib.options import ConfigError, Options
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
 from pushdemo.push.feed import Feed
-from pushdemo.push.framing import Framing, Multipart
+from pushdemo.push.framing import EventStream, Framing, Multipart, NdJson
+from pushdemo.push.mix import Mixes
 from pushdemo.push.publisher import Publisher
 from pushdemo.push.stream import Streams
 from pushdemo.servers import descriptors
+
+# A stream's address names several feeds as a+b, and in an event stream an event's type is its
+# feed's name, where some have a meaning already.
+_FEED_NAME = re.compile(r"[^\s+/?#]+")
+_RESERVED = ("error", "message", "open", "reset")
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -29,15 +37,19 @@ class Globals:
 
     mako_lookup: finds the templates for `render`.
     channels: the feeds' channels by name, in the order of the ini.
-    framing: the streams' wire format.
+    mixes: several of them as one.
+    framings: the streams' wire formats, by the names of pushdemo.lib.negotiation.
     streams: opens streams.
+    cors: who else may read them.
     close: ends the application's threads and streams, which otherwise end with the process.
     """
 
     mako_lookup: TemplateLookup
     channels: Mapping[str, Channel]
-    framing: Framing
+    mixes: Mixes
+    framings: Mapping[str, Framing]
     streams: Streams
+    cors: Cors
     close: Callable[[], None]
 
 
@@ -50,19 +62,28 @@ def load_environment(section: Mapping[str, str]) -> Globals:
     """
     push = Options(section, "push.")
     boundary = push.text("boundary", secrets.token_hex(16))
+    retry = round(push.seconds("retry", 2) * 1000)
     try:
-        framing = Multipart(boundary)
+        multipart = Multipart(boundary, retry)
     except ValueError as error:
         raise ConfigError(f"push.boundary: {error}") from None
-    broadcaster = Broadcaster(send_timeout=push.seconds("send_timeout", 30))
-    streams = Streams(broadcaster, push.whole("max_streams", most_streams(), least=1))
+    framings: dict[str, Framing] = {
+        "multipart": multipart,
+        "sse": EventStream(retry),
+        "ndjson": NdJson(),
+    }
+    heartbeat = push.seconds("heartbeat", 15)
+    broadcaster = Broadcaster(send_timeout=push.seconds("send_timeout", 30), heartbeat=heartbeat)
+    streams = Streams(broadcaster, push.whole("max_streams", most_streams(), least=1), heartbeat)
+    cors = Cors(push.text("cors", "").split())
     push.finish()
 
     publisher = Publisher()
     channels: dict[str, Channel] = {}
-    for feed in load_feeds(section):
-        channels[feed.name] = Channel(feed.name, on_watched=publisher.wake)
-        publisher.add(feed, channels[feed.name])
+    for feed, history in load_feeds(section):
+        channel = Channel(feed.name, history=history, on_watched=publisher.wake)
+        channels[feed.name] = channel
+        publisher.add(feed, channel)
 
     def close() -> None:
         publisher.close()
@@ -71,7 +92,7 @@ def load_environment(section: Mapping[str, str]) -> Globals:
     lookup = TemplateLookup(
         [str(PACKAGE / "templates")], input_encoding="utf-8", default_filters=["h"]
     )
-    return Globals(lookup, channels, framing, streams, close)
+    return Globals(lookup, channels, Mixes(), framings, streams, cors, close)
 
 
 def most_streams() -> int:
@@ -79,8 +100,9 @@ def most_streams() -> int:
     return max(1, descriptors.limit() - 2 * descriptors.RESERVE)
 
 
-def load_feeds(section: Mapping[str, str]) -> list[Feed]:
-    """The feeds that `section` declares, in its order. Raises ConfigError."""
+def load_feeds(section: Mapping[str, str]) -> list[tuple[Feed, int]]:
+    """The feeds that `section` declares, in its order, each with the length of its channel's
+    history. Raises ConfigError."""
     keys = [key for key in section if key.startswith("feed.")]
     names = [key.removeprefix("feed.") for key in keys if key.count(".") == 1]
     for key in keys:
@@ -92,14 +114,23 @@ def load_feeds(section: Mapping[str, str]) -> list[Feed]:
     return [load_feed(section, name) for name in names]
 
 
-def load_feed(section: Mapping[str, str], name: str) -> Feed:
-    """The feed called `name`. Raises ConfigError."""
+def load_feed(section: Mapping[str, str], name: str) -> tuple[Feed, int]:
+    """The feed called `name`, and its history. Raises ConfigError."""
+    if not _FEED_NAME.fullmatch(name) or name in _RESERVED:
+        raise ConfigError(
+            f"feed.{name}: a feed cannot have this name; one without spaces, + and /, that is none"
+            f" of {', '.join(_RESERVED)}, can"
+        )
     options = Options(section, f"feed.{name}.")
     interval = options.seconds("interval", 5)
     duration = options.seconds("duration", interval, zero=True)
+    repeat = options.flag("repeat", True)
+    history = options.whole("history", 1, least=1)
     options.finish()
     key = f"feed.{name}"
-    return Feed(name, find(key, section[key].strip()), interval=interval, duration=duration)
+    function = find(key, section[key].strip())
+    feed = Feed(name, function, interval=interval, duration=duration, repeat=repeat)
+    return feed, history
 
 
 def find(key: str, path: str) -> Callable[..., Any]:

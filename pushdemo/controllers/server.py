@@ -1,42 +1,105 @@
-"""/server/index: the feeds as endless responses."""
+"""/server/index: the feeds, in whatever format a client wants them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
 
 from pushdemo.lib.base import BaseController, abort, app_globals, request, response
+from pushdemo.lib.negotiation import FORMATS, choose, preferred_wait
+from pushdemo.push.answer import Document, Headers, Response
 from pushdemo.push.channel import Channel
-from pushdemo.push.stream import Stream, TooManyStreams
+from pushdemo.push.event import CannotCarry, Event
+from pushdemo.push.framing import Framing, Gzip, images, named
+from pushdemo.push.payload import Blob
+from pushdemo.push.stream import HANDS_OFF, Poll, Stream, TooManyStreams, wait_for_event
+
+# Seconds for which a client without a value is kept waiting for the first.
+PATIENCE = 30
+# What a compressed event may be of the event, or it is not worth the client's trouble.
+WORTH = 0.75
+RETRY_AFTER = ("Retry-After", "5")
+
+_PLAIN_TEXT = ("Content-Type", "text/plain; charset=UTF-8")
 
 
 class ServerController(BaseController):
-    """The seed's controller: one action that streams."""
+    """The seed's controller: one action, which streams."""
 
-    def index(self, id: str | None = None) -> Iterable[bytes]:  # noqa: A002  # the route's name
-        """The feed called `id`, or the first of the ini: its newest value, then one every beat."""
+    def index(
+        self,
+        environ: dict[str, Any],
+        id: str | None = None,  # noqa: A002  # the route's name for it
+    ) -> Iterable[bytes] | None:
+        """The feed called `id`, or several, `a+b`, or the first of the ini."""
+        response.headers.update(self._headers())
+        if request.method == "OPTIONS" and app_globals.cors:
+            self._preflight()
+            return None
         if request.method not in ("GET", "HEAD"):
             abort(405, "Read this address with GET.", [("Allow", "GET, HEAD")])
-        channel = self._channel(id)
-        limit = self._limit()
-        framing = app_globals.framing
+        channels = self._channels(id)
+        name = choose(request, self._formats(channels)) or self._refuse(channels)
+        hands_off = HANDS_OFF in environ and request.method == "GET"
         try:
-            stream: Stream = app_globals.streams.open(channel, framing, limit=limit)
+            if name in app_globals.framings:
+                return self._stream(channels, app_globals.framings[name], hands_off)
+            if len(channels) > 1:
+                abort(400, "A single answer is of one feed: ask for each, or for a stream.")
+            return self._single(channels[0], FORMATS[name], hands_off)
         except TooManyStreams:
-            abort(503, "All streams are taken. Try again in a few seconds.", [("Retry-After", "5")])
-        response.headers["Content-Type"] = framing.content_type
-        response.headers["Cache-Control"] = "no-store"
-        # A proxy that collects a response before it passes it on would hold events back.
-        response.headers["X-Accel-Buffering"] = "no"
-        return stream
+            abort(503, "All streams are taken. Try again in a few seconds.", [RETRY_AFTER])
 
-    def _channel(self, name: str | None) -> Channel:
+    def _channels(self, names: str | None) -> list[Channel]:
         channels: Mapping[str, Channel] = app_globals.channels
         if not channels:
             abort(404, "No feed is declared: add feed.NAME = package.module:function to the ini.")
-        name = next(iter(channels)) if name is None else name
-        if name not in channels:
-            abort(404, f"There is no feed {name!r}. There is: {', '.join(channels)}.")
-        return channels[name]
+        if names is None:
+            return [next(iter(channels.values()))]
+        wanted = names.split("+")
+        for name in wanted:
+            if name not in channels:
+                abort(404, f"There is no feed {name!r}. There is: {', '.join(channels)}.")
+        # In the ini's order, however they were asked for: the same feeds are the same stream.
+        return [channel for name, channel in channels.items() if name in wanted]
+
+    # An endless response
+
+    def _stream(self, channels: list[Channel], framing: Framing, hands_off: bool) -> Stream:
+        limit = self._limit()
+        source = app_globals.mixes.source(channels)
+        if len(channels) > 1:
+            framing = named(framing)
+        if self._is_img():
+            framing = images(framing)
+        newest = [channel.newest for channel in channels]
+        if request.method == "GET" and not hands_off and not any(newest):
+            # This server must know now whether the format will do.
+            newest = [wait_for_event(source, 0, PATIENCE)]
+        known = [event for event in newest if event is not None]
+        if not all(event.frame(framing) for event in known):
+            self._refuse(channels)
+        if limit is None and self._worth_compressing(framing, known):
+            framing = Gzip(framing)
+            response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Type"] = framing.content_type
+        # A proxy that collects a response before it passes it on would hold events back.
+        response.headers["X-Accel-Buffering"] = "no"
+        last_id = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id")
+        # What cannot be carried is bytes; or, for an <img>, all but those.
+        refusal = self._refusal(list(FORMATS) if self._is_img() else ["multipart"])
+        stream: Stream = app_globals.streams.open(
+            source, framing, refusal, limit=limit, last_id=last_id
+        )
+        return stream
+
+    def _is_img(self) -> bool:
+        """Whether an <img> asks: alone among a browser's requests it wants an image most."""
+        if "format" in request.GET:
+            return False
+        offers = ["multipart/x-mixed-replace", "text/html", "image/png"]
+        acceptable = [offer for offer, _ in request.accept.acceptable_offers(offers)]
+        return acceptable[:1] == ["image/png"]
 
     def _limit(self) -> int | None:
         given = request.GET.get("limit")
@@ -45,3 +108,110 @@ class ServerController(BaseController):
         if not (given.isascii() and given.isdigit() and len(given) < 19 and int(given) > 0):
             abort(400, f"limit={given}: give a whole number of at least 1, or leave it out.")
         return int(given)
+
+    def _worth_compressing(self, framing: Framing, known: list[Event]) -> bool:
+        # No header would be read as: anything will do.
+        if "Accept-Encoding" not in request.headers or not (
+            request.accept_encoding.acceptable_offers(["gzip"])
+        ):
+            return False
+        if not known:  # what goes into an <img> had better stay as it is
+            return "image/" not in request.headers.get("Accept", "")
+        compressed = Gzip(framing)
+        return not any(
+            isinstance(event.value.payload, Blob)
+            or len(event.frame(compressed)) > WORTH * len(event.frame(framing))
+            for event in known
+        )
+
+    # A single answer
+
+    def _single(self, channel: Channel, content_type: str, hands_off: bool) -> Poll | None:
+        document = Document(content_type, tuple(self._headers()))
+        newest = channel.newest
+        known = newest is not None and newest.id in request.if_none_match
+        wait = preferred_wait(request)
+        if wait is not None:
+            document = document.with_header("Preference-Applied", f"wait={wait}")
+        if newest is not None and not known:
+            self._answer(channel, document, newest)
+            return None
+        if newest is not None:
+            nothing_new = Response("304 Not Modified", [*document.headers, ("ETag", newest.etag)])
+        else:
+            text = b"503 Service Unavailable\n\nThere is no value yet. Try again in a while.\n"
+            headers = [*self._headers(), _PLAIN_TEXT, RETRY_AFTER]
+            nothing_new = Response("503 Service Unavailable", headers, text)
+        patience = wait if wait is not None else 0 if known else PATIENCE
+        reached = 0 if newest is None else newest.sequence
+        if newest is None and request.method == "HEAD":  # it has no body to wait for
+            nothing_new = Response("200 OK", [*document.headers, ("Content-Type", content_type)])
+        if not patience or request.method == "HEAD":
+            self._respond(nothing_new)
+            return None
+        if hands_off:
+            poll: Poll = app_globals.streams.poll(
+                channel,
+                document,
+                refusal=self._refusal(["multipart"]),
+                nothing_new=nothing_new,
+                reached=reached,
+                wait=patience,
+            )
+            return poll
+        event = wait_for_event(channel, reached, patience)
+        if event is None:
+            self._respond(nothing_new)
+        else:
+            self._answer(channel, document, event)
+        return None
+
+    def _answer(self, channel: Channel, document: Document, event: Event) -> None:
+        try:
+            self._respond(document.response(event))
+        except CannotCarry:
+            self._refuse([channel])
+
+    def _respond(self, answer: Response) -> None:
+        response.status = answer.status
+        response.headers.clear()
+        if answer.body:
+            response.body = answer.body
+        response.headers.update(answer.headers)
+
+    # What they have in common
+
+    def _headers(self) -> Headers:
+        return [
+            ("Cache-Control", "no-store"),
+            ("Vary", "Accept, Accept-Encoding, Origin"),
+            *app_globals.cors.headers(request.headers.get("Origin")),
+        ]
+
+    def _preflight(self) -> None:
+        response.status = 204
+        response.content_type = response.content_length = None  # it has no content
+        response.headers["Access-Control-Allow-Methods"] = "GET, HEAD"
+        response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, If-None-Match, Prefer"
+        response.headers["Access-Control-Max-Age"] = "86400"
+
+    def _refuse(self, channels: list[Channel]) -> NoReturn:
+        abort(406, _advice(self._formats(channels)))
+
+    def _refusal(self, names: list[str]) -> Response:
+        """The same for a value that is not known yet."""
+        body = f"406 Not Acceptable\n\n{_advice(names)}\n".encode()
+        headers = [*self._headers(), _PLAIN_TEXT]
+        return Response("406 Not Acceptable", headers, body)
+
+    def _formats(self, channels: list[Channel]) -> list[str]:
+        """Those that can carry what is known of the channels."""
+        newest = [channel.newest for channel in channels]
+        if any(event and isinstance(event.value.payload, Blob) for event in newest):
+            return ["multipart"]
+        return list(FORMATS)
+
+
+def _advice(names: list[str]) -> str:
+    formats = (f"{FORMATS[name]} (or format={name})" for name in names)
+    return f"What there is: {', '.join(formats)}."

@@ -11,6 +11,8 @@ import difflib
 import math
 from collections.abc import Mapping
 
+from paste.deploy.converters import asbool
+
 
 class ConfigError(SystemExit):
     """A mistake in a configuration.
@@ -70,6 +72,16 @@ class Options:
         if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
             raise self.wrong(name, given, wanted)
         return number
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        given = self._take(name)
+        if given is None:
+            return default
+        try:
+            return asbool(given)  # type: ignore[no-any-return]
+        except ValueError:
+            raise self.wrong(name, given, "true or false") from None
 
     def wrong(self, name: str, given: str, wanted: str) -> ConfigError:
         """The error to raise for a value that will not do."""

@@ -266,6 +266,19 @@
 
   const isXML = (type) => /^(text|application)\/xml$|\+xml$/.test(type);
 
+  /** The document that the text is, or null if the type says that it is not XML, if it is not well
+   * formed, or in a worker, where nobody can parse it. */
+  function parseXML(text, contentType) {
+    if (typeof DOMParser === 'undefined' || !isXML(essence(contentType ?? 'text/xml'))) return null;
+    const parsed = new DOMParser().parseFromString(text, 'application/xml');
+    // DOMParser does not throw: Gecko's answer is a document of this name, Blink's contains one.
+    const failed =
+      parsed.getElementsByTagNameNS('http://www.w3.org/1999/xhtml', 'parsererror').length ||
+      parsed.documentElement?.namespaceURI ===
+        'http://www.mozilla.org/newlayout/xml/parsererror.xml';
+    return failed ? null : parsed;
+  }
+
   /** One part's body, or a single response's, as the types that a page may ask for. */
   class Body {
     #bytes;
@@ -312,16 +325,10 @@
 
     #parse(html) {
       const type = essence(this.#contentType);
-      if (typeof DOMParser === 'undefined') return null; // a worker
-      if (html && type === 'text/html') return new DOMParser().parseFromString(this.text, type);
-      if (!isXML(type)) return null;
-      const parsed = new DOMParser().parseFromString(this.text, 'application/xml');
-      // DOMParser does not throw: Gecko's answer is a document of this name, Blink's contains one.
-      const failed =
-        parsed.getElementsByTagNameNS('http://www.w3.org/1999/xhtml', 'parsererror').length ||
-        parsed.documentElement?.namespaceURI ===
-          'http://www.mozilla.org/newlayout/xml/parsererror.xml';
-      return failed ? null : parsed;
+      if (html && type === 'text/html' && typeof DOMParser !== 'undefined') {
+        return new DOMParser().parseFromString(this.text, type);
+      }
+      return parseXML(this.text, type);
     }
 
     // Decoded here and not by the parser, since DOMParser takes text and only the declaration of
@@ -356,11 +363,13 @@
    *
    * - open(…, false) is asynchronous, as it nearly was: Gecko blocked until the first part only.
    * - Gecko dropped a part's response on going back to readyState 1. Here it stays until the next.
-   * - timeout is the longest silence: before the first part, and between two.
+   * - timeout is the longest silence: any byte is a sign of life, a heartbeat's too, which is no
+   *   part.
    * - Not there: upload events, overrideMimeType, open()'s user and password.
    */
   class MultipartXMLHttpRequest extends XMLHttpRequest {
     static Parser = Parser;
+    static parseXML = parseXML; // for a page that gets the text from a worker
 
     #multipart = false;
     #readyState = UNSENT;
@@ -500,14 +509,15 @@
       this.dispatchEvent(new Event('open'));
       const parser = new Parser(boundary, ({ headers, body }) => {
         this.#deliver(controller, headers, body);
-        this.#watch(controller);
         if (!signal.aborted) this.#change(OPENED);
       });
       const reader = this.#response.body.getReader();
       while (!signal.aborted) {
         const { done, value } = await reader.read();
         if (done) return parser.end();
-        if (!signal.aborted) parser.push(value);
+        if (signal.aborted) return;
+        this.#watch(controller);
+        parser.push(value);
       }
     }
 

@@ -9,12 +9,17 @@ Rules:
   on with what the channel still has then: what it was too slow for, it skips.
 - A client that takes nothing for `send_timeout` seconds is dropped. One that hung up is noticed at
   once, by its end of file. What a client says after its request is read and thrown away.
+- When nothing was sent to a group for `heartbeat` seconds, a heartbeat is, so that proxies keep the
+  connection, and the dead ones are found.
+- A client whose response cannot begin before there is an event *waits*, for as long as its answer
+  has patience.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import math
 import selectors
 import socket
 import threading
@@ -22,7 +27,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from pushdemo.push.channel import Channel
+from pushdemo.push.answer import Answer
+from pushdemo.push.channel import Source
 from pushdemo.push.event import Event
 from pushdemo.push.framing import Framing
 
@@ -35,6 +41,8 @@ SEND_BUFFER = 64 * 1024
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # A stream's client has nothing to say; one that says this much in one breath is not a client.
 CHATTER = 4096
+# Bytes up to which a copy costs less than a second packet.
+SMALL = 16 * 1024
 
 
 def tune(sock: socket.socket, send_timeout: float) -> None:
@@ -54,85 +62,111 @@ def tune(sock: socket.socket, send_timeout: float) -> None:
 class _Subscriber:
     """One client.
 
-    opening: what goes before its first event: the response's head, and what its format opens with.
-    rest: for a blocked client, what is still to be sent of a frame.
-    reached: for a blocked client, the number of the last event of which something was sent.
+    answer: how its response will begin; None once it has.
+    last_id: where it left off, from its admission to its first event; and for a client that is
+        blocked on an event without a number, the id of that.
     limit: how many events it is still to get, None for no end.
+    rest: for a blocked client, what is still to be sent of a frame.
+    reached: for a blocked client, the number of the last event of which something was sent; for a
+        waiting one, of the last that it knows.
     """
 
-    __slots__ = ("group", "limit", "on_close", "opening", "reached", "rest", "sock")
+    __slots__ = ("answer", "group", "last_id", "limit", "on_close", "reached", "rest", "sock")
 
     group: _Group  # from its admission on
 
     def __init__(
-        self, sock: socket.socket, opening: bytes, limit: int | None, on_close: Callable[[], None]
+        self,
+        sock: socket.socket,
+        answer: Answer,
+        *,
+        limit: int | None,
+        last_id: str | None,
+        reached: int,
+        on_close: Callable[[], None],
     ) -> None:
         self.sock = sock
-        self.opening = opening
-        self.rest: bytes | memoryview = b""
-        self.reached = 0
+        self.answer: Answer | None = answer
+        self.last_id = last_id
         self.limit = limit
+        self.rest: bytes | memoryview = b""
+        self.reached = reached
         self.on_close = on_close
 
 
 class _Group:
-    """The clients that get the same bytes: those of one channel in one format.
+    """The clients that get the same bytes: those of one source in one format.
 
-    current: the event that was last sent to all of them.
-    ready: those that take whatever comes; blocked ones are not in it, and limited ones, for which
-        each event is counted, are in `limited` instead. Dictionaries for their order.
+    reached: the number of the event that was last sent to all of them.
+    ready: those that take whatever comes. Dictionaries, for their order.
+    limited: those that would, but each event is counted for them.
+    waiting: those whose response has not begun, and when their answer loses patience. Blocked
+        clients are in none of these.
     members: how many there are in all.
+    sent: when something was last sent to all, in the clock's seconds.
     """
 
-    __slots__ = ("channel", "current", "framing", "limited", "members", "ready", "tell", "told")
+    __slots__ = ("framing", "limited", "members", "reached", "ready", "sent", "source", "tell",
+                 "told", "waiting")  # fmt: skip
 
-    def __init__(self, channel: Channel, framing: Framing, note: Callable[[_Group], None]) -> None:
-        self.channel = channel
+    def __init__(
+        self, source: Source, framing: Framing, note: Callable[[_Group], None], now: float
+    ) -> None:
+        self.source = source
         self.framing = framing
-        self.current: Event | None = None
         self.ready: dict[_Subscriber, None] = {}
         self.limited: dict[_Subscriber, None] = {}
+        self.waiting: dict[_Subscriber, float] = {}
         self.members = 0
+        self.sent = now
         self.told = False
 
-        def tell() -> None:  # the channel's listener, in the publisher's thread
+        def tell() -> None:  # the source's listener, in the publisher's thread
             if not self.told:
                 self.told = True
                 note(self)
 
         self.tell = tell
+        source.subscribe(tell, framing)
+        self.reached = source.reached
 
     def place(self, subscriber: _Subscriber) -> dict[_Subscriber, None]:
         return self.ready if subscriber.limit is None else self.limited
 
-    def after(self, sequence: int) -> list[Event]:
-        """The events after number `sequence` that have been sent to all."""
-        reached = 0 if self.current is None else self.current.sequence
-        return [event for event in self.channel.since(sequence) if event.sequence <= reached]
+    def sent_of(self, events: list[Event]) -> list[Event]:
+        """Those of the events that have been sent to all: the others still will be."""
+        return [event for event in events if event.sequence <= self.reached]
 
     def news(self) -> list[Event]:
         """The events that have not been sent to all."""
         self.told = False  # before the look, so that what comes during it is told of again
-        return self.channel.since(0 if self.current is None else self.current.sequence)
+        return self.source.since(self.reached)
 
 
 class Broadcaster:
     """Sends each channel's events to the sockets attached to it.
 
     send_timeout: seconds after which a client that takes nothing is dropped, more than 0.
+    heartbeat: seconds of silence after which a heartbeat is sent, more than 0.
     clock: monotonic seconds.
     """
 
     def __init__(
-        self, *, send_timeout: float = 30.0, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        send_timeout: float = 30.0,
+        heartbeat: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send_timeout = send_timeout
+        self._heartbeat = heartbeat
         self._clock = clock
-        self._groups: dict[tuple[Channel, Framing], _Group] = {}
+        self._groups: dict[tuple[Source, Framing], _Group] = {}
         # Blocked clients and when each is given up, soonest first.
         self._blocked: dict[_Subscriber, float] = {}
+        self._late = math.inf  # when the first of the waiting clients loses patience
         # Notes to the thread.
-        self._newcomers: deque[tuple[_Subscriber, Channel, Framing]] = deque()
+        self._newcomers: deque[tuple[_Subscriber, Source, Framing]] = deque()
         self._news: deque[_Group] = deque()
         self._woken = False
         self._lock = threading.Lock()
@@ -144,17 +178,21 @@ class Broadcaster:
     def attach(
         self,
         sock: socket.socket,
-        head: bytes,
-        channel: Channel,
+        answer: Answer,
+        source: Source,
         framing: Framing,
         *,
         limit: int | None = None,
+        last_id: str | None = None,
+        reached: int = 0,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take a connected socket over: send it `head`, what opens the stream, the channel's
-        newest event, in one packet if there is one, and then each that comes.
+        """Take a connected socket over: send it the answer's beginning and the source's newest
+        event, in one packet if there is one, and then each that comes.
 
         limit: end the stream with that many events, at least 1.
+        last_id: begin with what came after the event with that id, or with the framing's reset.
+        reached: wait for an event with a higher number.
         on_close: called once in the broadcaster's thread, when the client is gone.
         """
         try:
@@ -165,8 +203,10 @@ class Broadcaster:
             if not self._closed:
                 if self._thread is None:
                     self._start()
-                newcomer = _Subscriber(sock, head + framing.opening, limit, on_close)
-                self._newcomers.append((newcomer, channel, framing))
+                newcomer = _Subscriber(
+                    sock, answer, limit=limit, last_id=last_id, reached=reached, on_close=on_close
+                )
+                self._newcomers.append((newcomer, source, framing))
                 self._wake()
                 return
         sock.close()
@@ -221,8 +261,7 @@ class Broadcaster:
         self._waker.close()
 
     def _turn(self) -> None:
-        # Blocked clients are looked over once a second: send_timeout needs no finer grain.
-        for key, mask in self._selector.select(1.0 if self._blocked else None):
+        for key, mask in self._selector.select(self._idle()):
             subscriber = key.data
             if subscriber is None:
                 self._waking.recv(CHATTER)
@@ -234,43 +273,127 @@ class Broadcaster:
                 self._unblock(subscriber)
         self._admit()
         self._broadcast()
-        self._give_up()
+        now = self._clock()
+        self._give_up(now)
+        for group in list(self._groups.values()):
+            if now - group.sent >= self._heartbeat:
+                self._beat(group)
+        if now >= self._late:
+            self._answer_late(now)
+
+    def _idle(self) -> float | None:
+        """For how many seconds nothing is due, None for ever. Blocked clients are looked over once
+        a second: send_timeout needs no finer grain."""
+        due = [group.sent + self._heartbeat for group in self._groups.values()]
+        if not due:
+            return None
+        idle = min(self._late, *due) - self._clock()
+        return max(0.0, min(idle, 1.0) if self._blocked else idle)
 
     def _admit(self) -> None:
         # Only those that are there now: a storm of newcomers must not hold up the next event.
         for _ in range(len(self._newcomers)):
-            subscriber, channel, framing = self._newcomers.popleft()
-            group = self._groups.get((channel, framing))
+            subscriber, source, framing = self._newcomers.popleft()
+            group = self._groups.get((source, framing))
             if group is None:
-                group = self._groups[channel, framing] = _Group(channel, framing, self._note_news)
-                group.current = channel.subscribe(group.tell, framing)
+                group = _Group(source, framing, self._note_news, self._clock())
+                self._groups[source, framing] = group
             group.members += 1
             subscriber.group = group
-            group.place(subscriber)[subscriber] = None
             self._selector.register(subscriber.sock, selectors.EVENT_READ, subscriber)
-            opening, subscriber.opening = subscriber.opening, b""
-            if group.current is None:
-                self._send(subscriber, opening, 0)
-            else:
-                self._deliver(subscriber, group.current, opening)
+            self._welcome(subscriber)
+
+    def _welcome(self, subscriber: _Subscriber) -> None:
+        group = subscriber.group
+        if subscriber.last_id is not None:
+            missed = group.source.resume(subscriber.last_id)
+            if missed is not None:
+                subscriber.last_id = None
+                self._begin(subscriber, group.sent_of(missed))
+                return
+        state = group.sent_of(group.source.state())
+        news = [event for event in state if event.sequence > subscriber.reached]
+        if news:
+            self._begin(subscriber, news)
+        else:
+            assert subscriber.answer is not None
+            deadline = self._clock() + subscriber.answer.patience
+            group.waiting[subscriber] = deadline
+            self._late = min(self._late, deadline)
+
+    def _begin(self, subscriber: _Subscriber, events: list[Event]) -> None:
+        """Send one client the beginning of its response, and these events."""
+        group = subscriber.group
+        assert subscriber.answer is not None
+        beginning = subscriber.answer.begin(events[0] if events else None)
+        subscriber.answer = None
+        group.waiting.pop(subscriber, None)
+        data = beginning.data
+        if not beginning.goes_on:
+            subscriber.limit = 0
+            events = []
+        elif subscriber.last_id is not None:
+            subscriber.last_id = None
+            data += group.framing.reset
+        group.place(subscriber)[subscriber] = None
+        if not events:
+            self._send(subscriber, data, group.reached)
+        self._go_on(subscriber, events, data)
+
+    def _go_on(self, subscriber: _Subscriber, events: list[Event], head: bytes = b"") -> None:
+        """Send one client these events, as far as it takes them."""
+        for event in events:
+            if subscriber not in subscriber.group.place(subscriber):
+                return  # blocked, or gone
+            self._deliver(subscriber, event, head)
+            head = b""
+            if not event.sequence and subscriber in self._blocked:
+                subscriber.last_id = event.id  # no number says what it is to get after this
+
+    def _answer_late(self, now: float) -> None:
+        """Begin without an event for those whose answers have lost patience."""
+        waiting = [item for group in self._groups.values() for item in group.waiting.items()]
+        for subscriber, deadline in waiting:
+            if deadline <= now:
+                self._begin(subscriber, [])
+        # At most ten times a second: each of ten thousand may have a deadline of its own.
+        later = (deadline for _, deadline in waiting if deadline > now)
+        self._late = max(now + 0.1, min(later, default=math.inf))
 
     def _broadcast(self) -> None:
         for _ in range(len(self._news)):
             group = self._news.popleft()
             for event in group.news():
-                group.current = event
-                self._send_to_ready(group, event)
+                before, group.reached = group.reached, event.sequence
+                frame = event.frame(group.framing)
+                if frame:  # or else there is silence, which heartbeats are to fill
+                    group.sent = self._clock()
+                self._send_to_ready(group, frame, before)
                 for subscriber in list(group.limited):
                     self._deliver(subscriber, event)
+                for subscriber in list(group.waiting):
+                    if event.sequence > subscriber.reached:
+                        self._begin(subscriber, [event])
 
-    def _send_to_ready(self, group: _Group, event: Event) -> None:
-        """The loop that matters: what stands in it is paid for each client and event."""
-        frame = event.frame(group.framing)
-        size = len(frame)
+    def _beat(self, group: _Group) -> None:
+        """Send a heartbeat to all who have begun."""
+        group.sent = self._clock()
+        self._send_to_ready(group, group.framing.heartbeat, group.reached)
+        for subscriber in list(group.limited):
+            self._send(subscriber, group.framing.heartbeat, group.reached)
+
+    def _send_to_ready(self, group: _Group, data: bytes, before: int) -> None:
+        """The loop that matters: what stands in it is paid for each client and event.
+
+        before: how far a client has come to whom nothing of the data could be sent.
+        """
+        size = len(data)
+        if not size:
+            return  # the format cannot carry this event
         troubled = []
         for subscriber in group.ready:
             try:
-                sent = subscriber.sock.send(frame)
+                sent = subscriber.sock.send(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -279,22 +402,34 @@ class Broadcaster:
                 troubled.append((subscriber, sent))
         for subscriber, sent in troubled:
             if sent > 0:
-                self._block(subscriber, memoryview(frame)[sent:], event.sequence)
-            elif sent == 0:  # nothing of it has left, so it may still be skipped
-                self._block(subscriber, b"", event.sequence - 1)
+                self._block(subscriber, memoryview(data)[sent:], group.reached)
+            elif sent == 0:
+                self._block(subscriber, b"", before)
             else:
                 self._drop(subscriber)
 
-    def _deliver(self, subscriber: _Subscriber, event: Event, opening: bytes = b"") -> None:
+    def _deliver(self, subscriber: _Subscriber, event: Event, head: bytes = b"") -> None:
         """Send one client one event, and count it."""
         frame = event.frame(subscriber.group.framing)
-        if subscriber.limit is not None:
+        if subscriber.limit is not None and frame:
             subscriber.limit -= 1
             if subscriber.limit == 0:
                 frame = subscriber.group.framing.last(frame)
-        self._send(subscriber, opening + frame, event.sequence)
+        if subscriber.limit is not None or len(frame) <= SMALL:
+            self._send(subscriber, head + frame, event.sequence)
+            return
+        # Not put together with the head: a client that blocks would keep a copy of the frame, and
+        # not just a view of the one that all share.
+        if head:
+            self._send(subscriber, head, event.sequence - 1)
+        if subscriber in subscriber.group.ready:
+            self._send(subscriber, frame, event.sequence)
 
     def _send(self, subscriber: _Subscriber, data: bytes | memoryview, reached: int) -> None:
+        """Send one client what is its own.
+
+        reached: how far it has come when it has this.
+        """
         try:
             sent = subscriber.sock.send(data)
         except BlockingIOError:
@@ -325,10 +460,18 @@ class Broadcaster:
         rest, subscriber.rest = subscriber.rest, b""
         if rest:
             self._send(subscriber, rest, subscriber.reached)
-        for event in group.after(subscriber.reached):
             if subscriber not in group.place(subscriber):
                 return  # blocked again, or gone
-            self._deliver(subscriber, event)
+        last_id, subscriber.last_id = subscriber.last_id, None
+        missed = group.source.since(subscriber.reached)
+        head = b""
+        if last_id is not None:
+            resumed = group.source.resume(last_id)
+            if resumed is None:  # it was too slow
+                missed, head = group.source.state(), group.framing.reset
+            else:
+                missed = resumed
+        self._go_on(subscriber, group.sent_of(missed), head)
 
     def _listen(self, subscriber: _Subscriber) -> None:
         try:
@@ -340,8 +483,7 @@ class Broadcaster:
         if not said or len(said) == CHATTER:
             self._drop(subscriber)
 
-    def _give_up(self) -> None:
-        now = self._clock()
+    def _give_up(self, now: float) -> None:
         while self._blocked:
             subscriber, deadline = next(iter(self._blocked.items()))
             if now < deadline:
@@ -355,10 +497,11 @@ class Broadcaster:
         group = subscriber.group
         self._blocked.pop(subscriber, None)
         group.place(subscriber).pop(subscriber, None)
+        group.waiting.pop(subscriber, None)
         self._selector.unregister(subscriber.sock)
         subscriber.sock.close()
         group.members -= 1
         if not group.members:
-            group.channel.unsubscribe(group.tell)
-            del self._groups[group.channel, group.framing]
+            group.source.unsubscribe(group.tell)
+            del self._groups[group.source, group.framing]
         subscriber.on_close()

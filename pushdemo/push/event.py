@@ -1,20 +1,30 @@
-"""What a feed's function gave, and the event that carries it to every client.
+"""The event that carries a value to every client.
 
-An event is made once and shared by all who receive it, so neither class may change after it was
-made. The one thing that grows is an event's store of frames: the bytes of each wire format, made
-by whoever asks first and the same for everybody after.
+It is made once and shared by all who receive it, so nothing of it may change after it was made.
+The one thing that grows is its store of frames: the bytes of each wire format, made by whoever
+asks first and the same for everybody after.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
+
+from pushdemo.push.payload import Payload
+
+log = logging.getLogger(__name__)
+
+
+class CannotCarry(Exception):
+    """A wire format has no way to say this value: an event stream cannot hold an image."""
 
 
 class Encoder(Protocol):
     """What turns an event into a wire format's bytes; equal encoders give equal bytes."""
 
-    def encode(self, event: Event) -> bytes: ...
+    def encode(self, event: Event) -> bytes:
+        """Raises CannotCarry."""
 
     def __hash__(self) -> int: ...
 
@@ -23,30 +33,49 @@ class Encoder(Protocol):
 class Value:
     """One computed result.
 
-    text: the result as text.
     computed: when its computation began, in seconds since the epoch (wall clock: for people).
     fresh_until: when it is due to be computed again, in nanoseconds of the monotonic clock.
     """
 
-    text: str
+    payload: Payload
     computed: float
     fresh_until: int
 
 
 class Event:
-    """A value on its way; `sequence` counts the events of one channel from 1."""
+    """A value on its way.
 
-    __slots__ = ("_frames", "sequence", "value")
+    sequence: counts the events of one channel from 1.
+    id: names it to clients, across connections: they hand it back to resume after it.
+    feed: whose value it is.
+    """
 
-    def __init__(self, sequence: int, value: Value) -> None:
+    __slots__ = ("_frames", "feed", "id", "sequence", "value")
+
+    def __init__(self, sequence: int, id: str, feed: str, value: Value) -> None:  # noqa: A002
         self.sequence = sequence
+        self.id = id
+        self.feed = feed
         self.value = value
         self._frames: dict[Encoder, bytes] = {}
 
+    @property
+    def etag(self) -> str:
+        """The id as an entity tag (RFC 9110, section 8.8.3)."""
+        return f'"{self.id}"'
+
     def frame(self, encoder: Encoder) -> bytes:
-        """This event in `encoder`'s format, encoded at most once, or twice in a race that changes
-        nothing: both give the same bytes. Any thread."""
+        """This event in `encoder`'s format; nothing, where that cannot carry it. Any thread.
+
+        Encoded at most once, or twice in a race that changes nothing: both give the same bytes.
+        """
         frame = self._frames.get(encoder)
         if frame is None:
-            frame = self._frames[encoder] = encoder.encode(self)
+            try:
+                frame = encoder.encode(self)
+            except Exception as error:  # whatever it is, it must not end a stream
+                if not isinstance(error, CannotCarry):
+                    log.exception("feed %s: event %s cannot be encoded", self.feed, self.id)
+                frame = b""
+            self._frames[encoder] = frame
         return frame

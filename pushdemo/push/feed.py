@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pushdemo.lib.memoize import memorize
 from pushdemo.push.event import Value
+from pushdemo.push.payload import payload_of
 
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -14,9 +15,10 @@ SECOND = 1_000_000_000  # nanoseconds
 class Feed:
     """One feed.
 
-    function: takes nothing, returns the value; anything that is not text is sent as `str` has it.
+    function: takes nothing, returns the value; see pushdemo.push.payload for what it may be.
     interval: seconds from one beat to the next, more than 0.
     duration: seconds for which a value is good, so that the function runs at most once in them.
+    repeat: send the value on every beat, as the seed does; or else only one that has changed.
     wall: seconds since the epoch.
     """
 
@@ -27,10 +29,12 @@ class Feed:
         *,
         interval: float,
         duration: float,
+        repeat: bool = True,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.interval = round(interval * SECOND)
+        self.repeat = repeat
         self._function = function
         self._duration = round(duration * SECOND)
         self._wall = wall
@@ -50,9 +54,8 @@ class Feed:
 
     def _compute(self) -> Value:
         computed = self._wall()
-        result = self._function()
         return Value(
-            text=result if isinstance(result, str) else str(result),
+            payload=payload_of(self._function()),
             computed=computed,
             fresh_until=self._beat + self._duration,
         )

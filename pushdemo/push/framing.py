@@ -1,80 +1,87 @@
-r"""Wire formats: event in, bytes out. No sockets, no clock, no WSGI.
+r"""The wire formats of endless streams: event in, bytes out. No sockets, no clock, no WSGI.
 
-A multipart stream is
+A stream is
 
-    opening  frame  frame  frame …  last
+    opening  frame  frame  …  last
 
 where every frame is the same bytes for every client, so a frame cannot depend on whether it is a
-client's first. The delimiter that closes a part therefore belongs to the frame of that part, and
-only the very first delimiter is the opening's:
+client's first. In multipart, the delimiter that closes a part therefore belongs to that part's
+frame, and only the very first delimiter is the opening's:
 
     opening   --boundary CRLF
     frame     headers CRLF CRLF body CRLF --boundary CRLF
     last      headers CRLF CRLF body CRLF --boundary-- CRLF
 
-A client that waits for the delimiter (as browsers did, and `<img>` does) then has each part whole
-as soon as it was sent, and so has one that counts Content-Length.
+A client that waits for the delimiter, as browsers did, then has each part whole as soon as it was
+sent, and so has one that counts Content-Length. An <img> needs more: see Images.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Protocol
+from urllib.parse import quote
 
-from pushdemo.push.event import Encoder, Event
-
-# The Char production of XML 1.0, turned round: these cannot stand in a document, escaped or not.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# A raw CR would be read back as LF (XML 1.0, section 2.11).
-_XML_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+from pushdemo.push.event import CannotCarry, Encoder, Event
+from pushdemo.push.payload import Blob, Data, Text
+from pushdemo.push.xml import xml_message
 
 # RFC 2046, section 5.1.1: what a boundary may hold; a space is allowed there, but not at the end,
 # and not unquoted in the header, so it is left out here.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
 # Of what a header may hold unquoted, what no reader takes for anything else.
 _PLAIN = re.compile(r"[0-9A-Za-z._-]+")
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 class Framing(Encoder, Protocol):
     """A wire format of an endless stream.
 
     content_type: the value of the response's Content-Type.
+    content_encoding: that of its Content-Encoding, or None.
     opening: what stands before the first frame.
+    heartbeat: what may stand between two frames, and says nothing.
+    reset: a frame that says: events may be missing before the next.
     """
 
     @property
     def content_type(self) -> str: ...
 
     @property
+    def content_encoding(self) -> str | None: ...
+
+    @property
     def opening(self) -> bytes: ...
 
-    def encode(self, event: Event) -> bytes:
-        """The event's frame, the same for every client."""
+    @property
+    def heartbeat(self) -> bytes: ...
+
+    @property
+    def reset(self) -> bytes: ...
 
     def last(self, frame: bytes) -> bytes:
         """A frame of `encode`, changed so that it ends the stream."""
 
 
-def xml_message(text: str) -> bytes:
-    """The seed's document: a root named message whose first child is the text, in UTF-8.
-
-    Characters that XML 1.0 does not know (section 2.2: most control characters, lone surrogates)
-    become U+FFFD; all others survive the way there and back.
-    """
-    safe = _NOT_XML.sub("\ufffd", text).translate(_XML_ESCAPES)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<message>{safe}</message>\n'.encode()
-
-
 @dataclass(frozen=True)
 class Multipart:
-    """`multipart/x-mixed-replace` with one XML document a part (RFC 2046, section 5.1).
+    """`multipart/x-mixed-replace`, a part for each event (RFC 2046, section 5.1): an XML document,
+    or an image or whatever else the feed gives as bytes.
 
     boundary: 1 to 70 characters of RFC 2046's set, without the space; ValueError for another.
+    retry: milliseconds after which a client should come back when the stream breaks.
+    named: each part says which feed it is of.
     """
 
     boundary: str
+    retry: int = 2000
+    named: bool = False
+
+    content_encoding = None
 
     def __post_init__(self) -> None:
         if not _BOUNDARY.fullmatch(self.boundary):
@@ -91,22 +98,226 @@ class Multipart:
 
     @property
     def opening(self) -> bytes:
-        return f"--{self.boundary}\r\n".encode()
+        return self.delimiter + b"\r\n"
+
+    @property
+    def heartbeat(self) -> bytes:
+        return b"\r\n\r\n" + self.opening  # a part without headers and without a body
+
+    @property
+    def reset(self) -> bytes:
+        return b"Event: reset\r\nContent-Length: 0\r\n\r\n\r\n" + self.opening
 
     def encode(self, event: Event) -> bytes:
-        delimiter = f"--{self.boundary}".encode()
-        # A reader that trusts the boundary more than the length must not find one in the text;
-        # nothing before the text can hold one, and there `-` may be written as a reference.
-        body = xml_message(event.value.text).replace(delimiter, b"&#45;" + delimiter[1:])
-        computed = formatdate(event.value.computed, usegmt=True)
-        head = (
-            "Content-Type: application/xml\r\n"
-            f"Content-Length: {len(body)}\r\n"
-            # The value's age survives a cache, a late joiner and a repeat: it is a date.
-            f"Last-Modified: {computed}\r\n"
-            "\r\n"
+        payload = event.value.payload
+        if isinstance(payload, Blob):
+            body, content_type = payload.data, payload.content_type
+        else:
+            # A reader that trusts the boundary more than the length must not find one in the
+            # body. It could stand only at the start of a line of text, where `-` may as well be
+            # written as a reference: there are no line ends in our tags.
+            body = xml_message(payload).replace(
+                b"\n" + self.delimiter, b"\n&#45;" + self.delimiter[1:]
+            )
+            content_type = "application/xml"
+        head = [
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(body)}",
+            # The value's age survives a late joiner and a repeat: it is a date.
+            f"Last-Modified: {formatdate(event.value.computed, usegmt=True)}",
+            f"Event-ID: {event.id}",
+            f"Retry: {self.retry}",
+        ]
+        if self.named:
+            head.append(f"Feed: {quote(event.feed)}")
+        return b"".join(
+            ("\r\n".join(head).encode(), b"\r\n\r\n", body, b"\r\n", self.delimiter, b"\r\n")
         )
-        return b"".join((head.encode(), body, b"\r\n", delimiter, b"\r\n"))
 
     def last(self, frame: bytes) -> bytes:
         return frame[:-2] + b"--\r\n"
+
+    @property
+    def delimiter(self) -> bytes:
+        """What a line begins with that separates two parts."""
+        return f"--{self.boundary}".encode()
+
+
+@dataclass(frozen=True)
+class Images:
+    """`multipart/x-mixed-replace` as an <img> takes it: images and nothing else.
+
+        opening   --boundary CRLF CRLF
+        frame     image CRLF --boundary CRLF CRLF
+        last      image CRLF --boundary-- CRLF
+
+    Chromium shows an image when the headers of the part after it are complete, so they must be sent
+    with it, before anything is known of the next: they are empty, and both browsers look at the
+    image itself for its type. What comes after them must be that next image: a part without a body,
+    even a single line end, leaves Chromium with a broken image for good. So there is neither
+    a heartbeat nor a reset, and who wants lengths, dates and ids asks for Multipart.
+
+    multipart: whose boundary this has.
+    """
+
+    multipart: Multipart
+
+    content_encoding = None
+    heartbeat = b""
+    reset = b""
+
+    @property
+    def content_type(self) -> str:
+        return self.multipart.content_type
+
+    @property
+    def opening(self) -> bytes:
+        return self.multipart.opening + b"\r\n"
+
+    def encode(self, event: Event) -> bytes:
+        payload = event.value.payload
+        # Nothing here counts bytes, and Chromium finds a delimiter in the middle of a line, too.
+        if (
+            not isinstance(payload, Blob)
+            or not payload.is_image
+            or self.multipart.delimiter in payload.data
+        ):
+            raise CannotCarry
+        return payload.data + b"\r\n" + self.opening
+
+    def last(self, frame: bytes) -> bytes:
+        return frame.removesuffix(b"\r\n\r\n") + b"--\r\n"
+
+
+@dataclass(frozen=True)
+class EventStream:
+    """`text/event-stream` (WHATWG HTML, section 9.2): text as it is, data as JSON. It has lines of
+    text alone, so it cannot carry bytes, and a CR in a text arrives as LF.
+
+    retry: milliseconds after which a client should come back when the stream breaks.
+    named: the event's type is the feed's name.
+    """
+
+    retry: int = 2000
+    named: bool = False
+
+    content_type = "text/event-stream"
+    content_encoding = None
+    heartbeat = b":\n\n"
+    reset = b'event: reset\ndata: {"event":"reset"}\n\n'
+
+    @property
+    def opening(self) -> bytes:
+        return f"retry: {self.retry}\n\n".encode()
+
+    def encode(self, event: Event) -> bytes:
+        match event.value.payload:
+            case Text(text):
+                lines = _LINE_END.split(text)
+            case Data(encoded):
+                lines = [encoded]
+            case Blob():
+                raise CannotCarry
+        fields = [f"id: {event.id}"]
+        if self.named:
+            fields.append(f"event: {event.feed}")
+        fields += [f"data: {line}" for line in lines]
+        return "\n".join((*fields, "", "")).encode()
+
+    def last(self, frame: bytes) -> bytes:
+        return frame
+
+
+@dataclass(frozen=True)
+class NdJson:
+    """`application/x-ndjson`: each event a line, with a JSON object: its id, its feed's name, when
+    its value was computed (seconds since the epoch), and the value. It cannot carry bytes."""
+
+    content_type = "application/x-ndjson"
+    content_encoding = None
+    opening = b""
+    heartbeat = b"\n"
+    reset = b'{"event":"reset"}\n'
+
+    def encode(self, event: Event) -> bytes:
+        value = json_of(event)
+        head = json.dumps(
+            {"id": event.id, "feed": event.feed, "computed": round(event.value.computed, 6)},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        return f'{head[:-1]},"value":{value}}}\n'.encode()
+
+    def last(self, frame: bytes) -> bytes:
+        return frame
+
+
+def json_of(event: Event) -> str:
+    """An event's value as JSON. Raises CannotCarry."""
+    match event.value.payload:
+        case Data(encoded):
+            return encoded
+        case Text(text):
+            return json.dumps(text, ensure_ascii=False)
+        case _:
+            raise CannotCarry
+
+
+@dataclass(frozen=True)
+class Gzip:
+    """Another framing, compressed (RFC 1952) once for all clients.
+
+    On the wire is one gzip header, and then deflate blocks without end. Each event is compressed
+    by a compressor of its own, that looks back at nothing before it, and ended by a full flush,
+    which leaves it on a whole byte. So its bytes do not depend on what a client got before, and
+    are right for each, whenever it joined. What such a stream cannot have is an end, which would
+    be a checksum of all that this one client got; an endless one needs none.
+    """
+
+    inner: Framing
+
+    content_encoding = "gzip"
+
+    @property
+    def content_type(self) -> str:
+        return self.inner.content_type
+
+    @property
+    def opening(self) -> bytes:
+        # Magic, deflate, no flags, no time, no hint, made on an unknown system.
+        return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + compress(self.inner.opening)
+
+    @property
+    def heartbeat(self) -> bytes:
+        return compress(self.inner.heartbeat)
+
+    @property
+    def reset(self) -> bytes:
+        return compress(self.inner.reset)
+
+    def encode(self, event: Event) -> bytes:
+        frame = event.frame(self.inner)
+        if not frame:
+            raise CannotCarry
+        return compress(frame)
+
+    def last(self, frame: bytes) -> bytes:
+        raise NotImplementedError("a compressed stream has no end that all clients could share")
+
+
+def compress(data: bytes) -> bytes:
+    """Deflate blocks (RFC 1951) that stand for `data`, whatever came before and comes after."""
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
+def named(framing: Framing) -> Framing:
+    """The framing whose events say which feed they are of: for a stream of several."""
+    if isinstance(framing, Multipart | EventStream):
+        return replace(framing, named=True)
+    return framing  # lines of JSON always do
+
+
+def images(framing: Framing) -> Framing:
+    """The framing as an <img> takes it."""
+    return Images(framing) if isinstance(framing, Multipart) else framing

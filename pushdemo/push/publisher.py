@@ -177,7 +177,9 @@ class _Beat:
             if self._failing:
                 self._failing = False
                 log.info("feed %s works again", self._feed.name)
-            self._channel.publish(outcome)
+            newest = self._channel.newest
+            if self._feed.repeat or newest is None or newest.value.payload != outcome.payload:
+                self._channel.publish(outcome)
         else:
             if not self._failing:  # once a streak, not once a beat
                 self._failing = True
@@ -186,5 +188,5 @@ class _Beat:
             self._repeat()
 
     def _repeat(self) -> None:
-        if (newest := self._channel.newest) is not None:
+        if self._feed.repeat and (newest := self._channel.newest) is not None:
             self._channel.publish(newest.value)

@@ -1,124 +1,268 @@
-"""A stream: the body of one client's response.
+"""Streams and polls: the bodies of the responses that wait for events.
 
-To a WSGI server that knows nothing of it, it is an iterable like any other, and holds a thread of
-that server while it lasts. A server that knows it may take the connection out of HTTP's hands
-instead and call `hand_off`: then it costs no thread. Both ways send the same bytes.
+To a WSGI server that knows nothing of them, a stream is an iterable like any other and holds a
+thread of that server while it lasts. A server that knows them may take the connection out of
+HTTP's hands instead, and call `hand_off`: then they cost no thread. Both ways send the same bytes.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from pushdemo.push.answer import Document, MakeHead, PollAnswer, Response, StreamAnswer, Whole
 from pushdemo.push.broadcaster import Broadcaster
-from pushdemo.push.channel import Channel
+from pushdemo.push.channel import Source
+from pushdemo.push.event import Event
 from pushdemo.push.framing import Framing
+
+# In environ, from a server that hands off what has a `hand_off`.
+HANDS_OFF = "pushdemo.hands_off"
 
 
 class TooManyStreams(Exception):
     """As many streams are open as may be. To a client: 503, and to try again later."""
 
 
-class Streams:
-    """Opens streams, at most `maximum` at a time."""
+class HandsOff(Protocol):
+    """The body of a response that can do without its server."""
 
-    def __init__(self, broadcaster: Broadcaster, maximum: int) -> None:
-        self._broadcaster = broadcaster
+    def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
+        """Give away a connected socket, and the response's head still to be sent on it, or another
+        one that `make_head` makes. Both the socket and this body belong to the broadcaster then.
+
+        Raises OSError where that cannot start; the socket is still the caller's then.
+        """
+
+
+class Streams:
+    """Opens streams and polls, at most `maximum` at a time, all together.
+
+    heartbeat: seconds of silence after which a stream that holds a thread sends a heartbeat.
+    """
+
+    def __init__(self, broadcaster: Broadcaster, maximum: int, heartbeat: float = 15.0) -> None:
+        self.heartbeat = heartbeat
+        self.broadcaster = broadcaster
         self._maximum = maximum
         self._lock = threading.Lock()
         self.open_now = 0
 
-    def open(self, channel: Channel, framing: Framing, *, limit: int | None = None) -> Stream:
-        """A new stream of `channel`, of `limit` events where that is not None.
+    def open(
+        self,
+        source: Source,
+        framing: Framing,
+        refusal: Response,
+        *,
+        limit: int | None = None,
+        last_id: str | None = None,
+    ) -> Stream:
+        """A new stream, of `limit` events where that is not None.
+
+        refusal: the response if the framing turns out to be unable to carry the source's values.
+        last_id: of the last event that the client has seen, if it has seen any.
 
         Raises TooManyStreams. What is opened must be closed, by a WSGI server as by others.
         """
+        self._take_place()
+        return Stream(self, source, framing, refusal, limit, last_id)
+
+    def poll(
+        self,
+        source: Source,
+        document: Document,
+        *,
+        refusal: Response,
+        nothing_new: Response,
+        reached: int,
+        wait: float,
+    ) -> Poll:
+        """A new poll: the first event with a number above `reached`, as `document` has it, or
+        `nothing_new` after `wait` seconds. Raises TooManyStreams."""
+        self._take_place()
+        return Poll(self, source, document, refusal, nothing_new, reached, wait)
+
+    def _take_place(self) -> None:
         with self._lock:
             if self.open_now >= self._maximum:
                 raise TooManyStreams
             self.open_now += 1
-        return Stream(self._broadcaster, channel, framing, limit, self._closed)
 
-    def _closed(self) -> None:
+    def leave_place(self) -> None:
+        """One of them is closed."""
         with self._lock:
             self.open_now -= 1
 
 
-class Stream:
-    """See the module. Made by `Streams.open`."""
+def wait_for_event(source: Source, reached: int, seconds: float) -> Event | None:
+    """The first event of `source` with a number above `reached`, for whoever has a thread to wait
+    in; None if there is none for `seconds`."""
+    deadline = time.monotonic() + seconds
+    news = threading.Event()
+    source.subscribe(news.set)
+    try:
+        while True:
+            news.clear()
+            for event in [*source.state(), *source.since(reached)]:
+                if event.sequence > reached:
+                    return event
+            if not news.wait(deadline - time.monotonic()):
+                return None
+    finally:
+        source.unsubscribe(news.set)
 
-    def __init__(
-        self,
-        broadcaster: Broadcaster,
-        channel: Channel,
-        framing: Framing,
-        limit: int | None,
-        on_close: Callable[[], None],
-    ) -> None:
-        self._broadcaster = broadcaster
-        self._channel = channel
-        self._framing = framing
-        self._limit = limit
-        self._on_close: Callable[[], None] | None = on_close
-        self._parts: Iterator[bytes] | None = None
 
-    def hand_off(self, sock: socket.socket, head: bytes) -> None:
-        """Give a connected socket away, with the response's head still to be sent on it. From here
-        on both it and this stream belong to the broadcaster; `close` does nothing any more.
+class _Body:
+    """What has a place among the streams, and gives it back once."""
 
-        Raises OSError where the broadcaster cannot start; the socket is still the caller's then.
-        """
-        on_close, self._on_close = self._on_close, None
-        if on_close is None:
-            raise RuntimeError("this stream is closed, or was handed off before")
-        try:
-            self._broadcaster.attach(
-                sock, head, self._channel, self._framing, limit=self._limit, on_close=on_close
-            )
-        except BaseException:
-            on_close()
-            raise
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._parts = self._iterate()
-        return self._parts
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._open = True
 
     def close(self) -> None:
         """End it (PEP 3333 has the server call this). More than once is no error."""
-        parts, self._parts = self._parts, None
-        if parts is not None:
-            parts.close()  # type: ignore[attr-defined]  # a generator
-        on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            on_close()
+        if self._take_open():
+            self._streams.leave_place()
 
     # A server that forgets to close must not cost a place for ever.
-    __del__ = close
+    def __del__(self) -> None:
+        self.close()
+
+    def _take_open(self) -> bool:
+        was_open, self._open = self._open, False
+        return was_open
+
+    def _give_away(self, attach: Callable[[Callable[[], None]], None]) -> None:
+        if not self._take_open():
+            raise RuntimeError("this is closed, or was handed off before")
+        try:
+            attach(self._streams.leave_place)
+        except BaseException:
+            self._streams.leave_place()
+            raise
+
+
+class Stream(_Body):
+    """An endless response. Made by `Streams.open`."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        source: Source,
+        framing: Framing,
+        refusal: Response,
+        limit: int | None,
+        last_id: str | None,
+    ) -> None:
+        super().__init__(streams)
+        self._source = source
+        self._framing = framing
+        self._refusal = refusal
+        self._limit = limit
+        self._last_id = last_id
+        self._pieces: Iterator[bytes] | None = None
+
+    def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
+        """See HandsOff."""
+        answer = StreamAnswer(self._framing, head, self._refusal, make_head)
+        self._give_away(
+            lambda on_close: self._streams.broadcaster.attach(
+                sock, answer, self._source, self._framing,
+                limit=self._limit, last_id=self._last_id, on_close=on_close,
+            )
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._pieces = self._iterate()
+        return self._pieces
+
+    def close(self) -> None:
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            pieces.close()  # type: ignore[attr-defined]  # a generator
+        super().close()
 
     def _iterate(self) -> Iterator[bytes]:
-        channel, framing = self._channel, self._framing
-        before = framing.opening
-        left = self._limit
-        reached = 0
+        source, framing, left = self._source, self._framing, self._limit
         news = threading.Event()
-        channel.subscribe(news.set, framing)
+        source.subscribe(news.set, framing)
         try:
+            before, due = framing.opening, self._next_heartbeat()
+            reached, events = self._first_events()
+            if events is None:
+                before += framing.reset
+                events = source.state()
             while True:
-                news.clear()
-                for event in channel.since(reached):
-                    reached = event.sequence
-                    frame = event.frame(framing)
-                    if left is not None:
-                        left -= 1
-                        if left == 0:
-                            yield before + framing.last(frame)
-                            return
-                    yield before + frame
-                    before = b""
+                for event in events:
+                    reached = max(reached, event.sequence)
+                    if frame := event.frame(framing):
+                        if left is not None:
+                            left -= 1
+                            if left == 0:
+                                yield before + framing.last(frame)
+                                return
+                        yield before + frame
+                        before, due = b"", self._next_heartbeat()
                 if before:  # nothing there yet: let the client have the headers meanwhile
                     yield before
-                    before = b""
-                news.wait()
+                    before, due = b"", self._next_heartbeat()
+                if not news.wait(due - time.monotonic()):
+                    yield framing.heartbeat
+                    due = self._next_heartbeat()
+                news.clear()
+                events = source.since(reached)
         finally:
-            channel.unsubscribe(news.set)
+            source.unsubscribe(news.set)
+
+    def _next_heartbeat(self) -> float:
+        return time.monotonic() + self._streams.heartbeat
+
+    def _first_events(self) -> tuple[int, list[Event] | None]:
+        """How far the source has come, and what to begin with; None where a reset is due."""
+        reached = self._source.reached
+        if self._last_id is None:
+            events: list[Event] | None = self._source.state()
+        else:
+            events = self._source.resume(self._last_id)
+        return reached, events
+
+
+class Poll(_Body):
+    """One event as a whole response, as soon as there is one. Made by `Streams.poll`, for a server
+    that hands off: no other can begin a response before it knows its status."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        source: Source,
+        document: Document,
+        refusal: Response,
+        nothing_new: Response,
+        reached: int,
+        wait: float,
+    ) -> None:
+        super().__init__(streams)
+        self._source = source
+        self._document = document
+        self._refusal = refusal
+        self._nothing_new = nothing_new
+        self._reached = reached
+        self._wait = wait
+
+    def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:  # noqa: ARG002
+        """See HandsOff."""
+        framing = Whole(self._document, make_head)
+        answer = PollAnswer(
+            framing, refusal=self._refusal, nothing_new=self._nothing_new, patience=self._wait
+        )
+        self._give_away(
+            lambda on_close: self._streams.broadcaster.attach(
+                sock, answer, self._source, framing, reached=self._reached, on_close=on_close
+            )
+        )
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise RuntimeError("a poll is for servers that hand off; others wait_for_event")

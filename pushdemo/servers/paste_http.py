@@ -4,8 +4,8 @@ Paste parses the request and calls the application in its pool of workers, as ev
 stand three changes:
 
 - A connection waits for its request in the acceptor, not in a worker.
-- When the application returns a Stream, the connection is given to the broadcaster, and the worker
-  is free again at once: any number of streams holds none.
+- When the application returns a Stream or a Poll, the connection is given to the broadcaster, and
+  the worker is free again at once: any number of them holds none.
 - Any other body of unknown length (a generator that sleeps between its parts, as the seed's does)
   is sent by a thread of its own, so that ten of them do not hold all ten workers.
 """
@@ -21,12 +21,13 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.utils import formatdate
 from typing import Any
 
 from paste.httpserver import WSGIHandler, WSGIThreadPoolServer
 
 from pushdemo.lib.options import ConfigError, Options
-from pushdemo.push.stream import Stream
+from pushdemo.push.stream import HANDS_OFF, Poll, Stream
 from pushdemo.servers import descriptors
 from pushdemo.servers.acceptor import Acceptor
 
@@ -107,6 +108,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
         # latin-1 could not be encoded again.
         path = self.wsgi_environ["PATH_INFO"]
         self.wsgi_environ["PATH_INFO"] = path.encode("utf-8", "replace").decode("latin-1")
+        self.wsgi_environ[HANDS_OFF] = True
 
     def wsgi_write_chunk(self, chunk: bytes) -> None:
         super().wsgi_write_chunk(chunk)
@@ -120,12 +122,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
             self._fail()
             return
         if self.wsgi_curr_headers and not self.wsgi_headers_sent:
-            if isinstance(body, Stream):
+            if isinstance(body, Stream | Poll):
                 try:
-                    body.hand_off(self.connection, self._head())
+                    head = self.server.make_head(*self.wsgi_curr_headers)
+                    body.hand_off(self.connection, head, self.server.make_head)
                     self.given_away = True
                 except OSError:  # no descriptor for the broadcaster's selector
-                    self.wsgi_headers_sent = False
                     self._fail()
                 return
             if self._endless(body):
@@ -135,13 +137,9 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
                 return
         self._send(body)
 
-    def _head(self) -> bytes:
-        super().wsgi_write_chunk(b"")
-        head: bytes = self.wfile.getvalue()
-        self.wfile = io.BytesIO()
-        return head
-
     def _endless(self, body: Iterable[bytes]) -> bool:
+        if self.command == "HEAD":
+            return False
         _, headers = self.wsgi_curr_headers
         return not isinstance(body, (list, tuple)) and not any(
             name.lower() == "content-length" for name, _ in headers
@@ -259,6 +257,17 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
     def stop(self) -> None:
         """End `serve_forever`. Any thread, and signal handlers."""
         self._acceptor.stop()
+
+    def make_head(self, status: str, headers: Iterable[tuple[str, str]]) -> bytes:
+        """The head of a response that ends with its connection."""
+        lines = [
+            f"HTTP/1.0 {status}",
+            f"Server: {Handler.server_version}",
+            f"Date: {formatdate(usegmt=True)}",
+            *(f"{name}: {value}" for name, value in headers),
+            "Connection: close",
+        ]
+        return "\r\n".join((*lines, "", "")).encode("latin-1")
 
     @contextlib.contextmanager
     def stopped_by(self, *numbers: int) -> Iterator[None]:

@@ -1,0 +1,138 @@
+"""The `pushdemo` command. COMMANDS names its subcommands: each is two functions, of which one adds
+its arguments to a parser, and the other does it and returns the exit code.
+
+What is asked for goes to stdout, and everything about it to stderr, so that pipes work. An error is
+one line and exit code 1; a mistake in the arguments, 2; an interrupt, 130, without a word. A reader
+that has enough (`head`) is no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from pushdemo.client import FORMATS, Event, Watch, WatchError
+from pushdemo.client.watcher import TIMEOUT
+
+
+class Command(NamedTuple):
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default the process's; returns its exit code."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="pushdemo: %(message)s", stream=sys.stderr)
+    try:
+        return COMMANDS[parsed.command].run(parsed)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pushdemo", description="Push events, and watch them.")
+    parser.add_argument("--version", action="version", version=f"pushdemo {version('pushdemo')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=command.help)
+        command.add_arguments(subparser)
+        subparser.set_defaults(usage_error=subparser.error)
+    return parser
+
+
+# pushdemo watch
+
+
+def _add_watch_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("url", metavar="URL", help="http or https; without a path, the server's first feed")
+    add("--format", choices=FORMATS, help="ask for this format (default: what the server can)")
+    add("--limit", type=int, metavar="N", help="end after N values")
+    add("--json", action="store_true", help="print a JSON object for each event")
+    add("--last-event-id", metavar="ID", help="begin after this event")
+    add("--timeout", type=float, default=TIMEOUT, metavar="S",
+        help="a connection silent for S seconds is dead (default: %(default)g)")  # fmt: skip
+    add("--no-reconnect", action="store_true", help="end with an error when the connection breaks")
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    try:
+        watch = Watch(
+            arguments.url,
+            accept=arguments.format,
+            last_event_id=arguments.last_event_id,
+            limit=arguments.limit,
+            reconnect=not arguments.no_reconnect,
+            timeout=arguments.timeout,
+        )
+    except ValueError as error:
+        arguments.usage_error(str(error))
+    # A terminal or a locale that cannot show a character must not end it.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with watch:
+        try:
+            for event in watch:
+                if arguments.json:
+                    print(_event_as_json(event), flush=True)
+                elif event.type == "message":
+                    print(_value_as_text(event), flush=True)
+                else:
+                    logging.getLogger(__name__).warning("%s", _notice(event))
+        except WatchError as error:
+            print(f"pushdemo: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _value_as_text(event: Event) -> str:
+    if isinstance(event.value, str):
+        return event.value
+    if isinstance(event.value, bytes):
+        return f"<{event.content_type}, {len(event.value)} bytes>"
+    return _compact(event.value)
+
+
+def _event_as_json(event: Event) -> str:
+    """The fields that are the same in every format. Bytes say that they are base64, and of what."""
+    said: dict[str, Any] = {
+        "id": event.id, "feed": event.feed, "type": event.type, "computed": event.computed
+    }  # fmt: skip
+    if isinstance(event.value, bytes):
+        encoded = base64.b64encode(event.value).decode()
+        said |= {"value": encoded, "encoding": "base64", "content_type": event.content_type}
+    else:
+        said["value"] = event.value
+    return _compact(said)
+
+
+def _notice(event: Event) -> str:
+    if event.type == "reset":
+        return "events may be missing here"
+    feed = "" if event.feed is None else f" of feed {event.feed}"
+    more = "" if event.value is None else f": {_value_as_text(event)}"
+    return f"{event.type}{feed}{more}"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+COMMANDS = {
+    "watch": Command("Print the events of an address as they come.", _add_watch_arguments, _watch),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+/* A stream that stays: it asks for a feed's parts, and asks again whenever they stop coming.
+ *
+ * It tells what happens as messages, which are plain data, so that they can pass between a worker
+ * and a page (times are this machine's, in milliseconds):
+ *
+ *     { type: 'part', text, contentType, feed, id, computed }   feed, id, computed may be null
+ *     { type: 'reset' }                    parts may be missing between the last and the next
+ *     { type: 'state', state: 'connecting' | 'live' | 'stopped' }
+ *     { type: 'state', state: 'waiting', why, due }             reconnecting at the time `due`
+ *
+ * For pages and workers alike; needs multipart-xhr.js.
+ */
+'use strict';
+
+const BASE = 1_000;
+const CAP = 30_000;
+// A network that went away says nothing, so a silence this long is taken for its end: three of the
+// server's heartbeats, of which two may be late.
+const SILENCE = 45_000;
+
+/** Exponential backoff, capped, with full jitter: after a restart of the server its clients must
+ * not all come back in the same instant. */
+function backoff(attempt, base, random = Math.random()) {
+  return random * Math.min(base * 2 ** attempt, Math.max(CAP, base));
+}
+
+/** Retry-After, in seconds or as a date, as milliseconds from now; null if there is none. */
+function retryAfter(value, now = Date.now()) {
+  if (!value) return null;
+  const delay = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - now;
+  return delay >= 0 ? delay : null;
+}
+
+class Stream {
+  #url;
+  #tell;
+  #request = null;
+  #streaming = false; // the answer is multipart, rather than an error
+  #attempts = 0; // in a row, without a part
+  #base = BASE;
+  #timer = null; // of the next attempt
+  #clockOffset = 0; // the server's clock less ours
+  #lastId = null;
+
+  /** tell is called with each message. */
+  constructor(url, tell) {
+    this.#url = url;
+    this.#tell = tell;
+    this.newest = null; // the last message of type part …
+    this.state = { type: 'state', state: 'stopped' }; // … and of type state
+  }
+
+  /** Begins, after the part with that id if there is one. Whoever knows none knows no part. */
+  start(lastId = null) {
+    this.#lastId = lastId;
+    this.newest = null;
+    this.#attempts = 0;
+    this.#connect();
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    const dropped = this.#request;
+    this.#request = null; // first: abort() fires loadend, and #ended must know that this was us
+    dropped?.abort();
+    this.#say('stopped');
+  }
+
+  /** Asks again at once, if it is waiting to. */
+  hurry() {
+    if (this.#timer !== null) this.#connect();
+  }
+
+  #connect() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#streaming = false;
+    const request = (this.#request = new MultipartXMLHttpRequest());
+    request.multipart = true;
+    request.open('GET', this.#url);
+    if (this.#lastId !== null) request.setRequestHeader('Last-Event-ID', this.#lastId);
+    request.timeout = SILENCE;
+    request.addEventListener('open', () => this.#began());
+    request.addEventListener('load', () => this.#take());
+    request.addEventListener('loadend', ({ target }) => this.#ended(target));
+    this.#say('connecting');
+    request.send();
+  }
+
+  #began() {
+    this.#streaming = true;
+    const date = Date.parse(this.#header('Date'));
+    this.#clockOffset = Number.isNaN(date) ? 0 : date - Date.now();
+    this.#say('live');
+  }
+
+  #take() {
+    if (!this.#streaming) return;
+    if (this.#header('Event') === 'reset') {
+      this.#tell({ type: 'reset' });
+      return;
+    }
+    this.#attempts = 0;
+    const retry = this.#header('Retry');
+    if (/^\d+$/.test(retry ?? '')) this.#base = Number(retry);
+    const id = this.#header('Event-ID');
+    this.#lastId = id ?? this.#lastId;
+    const feed = this.#header('Feed');
+    const computed = Date.parse(this.#header('Last-Modified'));
+    this.newest = {
+      type: 'part',
+      text: this.#request.responseText,
+      contentType: this.#header('Content-Type'),
+      feed: feed && decodeURIComponent(feed),
+      id,
+      computed: Number.isNaN(computed) ? null : computed - this.#clockOffset,
+    };
+    this.#tell(this.newest);
+  }
+
+  #ended(request) {
+    if (request !== this.#request) return; // dropped by stop()
+    const wait = retryAfter(this.#header('Retry-After'));
+    const why = this.#why();
+    this.#request = null;
+    // What the server asks for is a minimum; the jitter on top keeps its clients apart.
+    const delay = (wait ?? 0) + backoff(this.#attempts++, this.#base);
+    this.#timer = setTimeout(() => this.#connect(), delay);
+    this.#say('waiting', { why, due: Date.now() + delay });
+  }
+
+  #why() {
+    const { status, statusText } = this.#request;
+    if (this.#streaming) return 'The server went away';
+    if (status === 0) return 'The server cannot be reached';
+    if (status === 503) return 'The server is full';
+    if (status === 200) return 'The server sent no stream';
+    return `The server answered ${status} ${statusText}`.trim();
+  }
+
+  #header(name) {
+    return this.#request.getResponseHeader(name);
+  }
+
+  #say(state, more) {
+    this.state = { type: 'state', state, ...more };
+    this.#tell(this.state);
+  }
+}
+
+/* One stream for all who watch it, be they the tabs of a browser or a single page. It runs while
+ * somebody watches.
+ *
+ * A watcher is whatever has postMessage(message): a port, for one. It says
+ *
+ *     { type: 'here', lastId }   I watch, and this is the last part I have seen; also after a ping
+ *     { type: 'hurry' }          the network seems to be back
+ *     { type: 'leave' }
+ *
+ * and is told the stream's messages, with the newest part and the state first, and
+ *
+ *     { type: 'ping' }           are you there?
+ *
+ * because a tab that crashed says nothing. One that only slept says `here` when it wakes, to the
+ * ping that it finds, and so is a watcher again.
+ */
+const PING = 5_000;
+const UNANSWERED = 3;
+
+class SharedStream {
+  #stream;
+  #watchers = new Map(); // each with the number of pings that it has not answered
+  #pinging = null;
+
+  constructor(url) {
+    this.#stream = new Stream(url, (message) => this.#tellAll(message));
+  }
+
+  hear(watcher, { type, lastId = null }) {
+    if (type === 'leave') this.#leave(watcher);
+    else if (type === 'hurry') this.#stream.hurry();
+    else if (this.#watchers.has(watcher)) this.#watchers.set(watcher, 0);
+    else this.#welcome(watcher, lastId);
+  }
+
+  #welcome(watcher, lastId) {
+    this.#watchers.set(watcher, 0);
+    if (this.#watchers.size === 1) {
+      this.#pinging = setInterval(() => this.#ping(), PING);
+      this.#stream.start(lastId);
+      return;
+    }
+    const { newest, state } = this.#stream;
+    if (newest !== null && (lastId === null || newest.id !== lastId)) {
+      if (lastId !== null) watcher.postMessage({ type: 'reset' }); // it was away meanwhile
+      watcher.postMessage(newest);
+    }
+    watcher.postMessage(state);
+  }
+
+  #leave(watcher) {
+    if (!this.#watchers.delete(watcher) || this.#watchers.size) return;
+    clearInterval(this.#pinging);
+    this.#stream.stop();
+  }
+
+  #ping() {
+    for (const [watcher, unanswered] of this.#watchers) {
+      if (unanswered === UNANSWERED) {
+        this.#leave(watcher);
+      } else {
+        this.#watchers.set(watcher, unanswered + 1);
+        watcher.postMessage({ type: 'ping' });
+      }
+    }
+  }
+
+  #tellAll(message) {
+    for (const watcher of this.#watchers.keys()) watcher.postMessage(message);
+  }
+}

@@ -1,0 +1,82 @@
+"""What a feed's function returned, made fit to send: text, data, or bytes of some type.
+
+This is where a value is looked at, once. Whatever cannot be sent is refused here, with an error
+that belongs to the feed, so that the wire formats can trust what they are given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+# Lone surrogates have no UTF-8 and no place in JSON, XML or an event stream.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text without lone surrogates."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A number, true, false, null, a mapping or a sequence, as one line of JSON (RFC 8259)."""
+
+    json: str
+
+    @property
+    def value(self) -> Any:
+        """It, as json.loads gives it."""
+        return json.loads(self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes, and the media type that says what they are: an image, for one."""
+
+    data: bytes
+    content_type: str
+
+    @property
+    def is_image(self) -> bool:
+        return self.content_type.startswith("image/")
+
+
+Payload: TypeAlias = Text | Data | Blob
+
+
+def payload_of(result: object) -> Payload:
+    """What to send for a function's result.
+
+    Text is itself. Bytes come with their type: `(data, "image/png")`; alone they are
+    application/octet-stream. Numbers, mappings, sequences, True, False and None are data. What
+    else there is, alone or inside those, is sent as `str` has it (dates, decimals, paths).
+
+    Raises ValueError for NaN and infinities and for what contains itself, TypeError for a mapping
+    with keys that are neither text nor numbers, RecursionError for what is nested too deep.
+    """
+    if isinstance(result, str):
+        return Text(_SURROGATES.sub("\ufffd", result))
+    if isinstance(result, bytes | bytearray | memoryview):
+        return Blob(bytes(result), "application/octet-stream")
+    if isinstance(result, tuple) and len(result) == 2:
+        data, content_type = result
+        if isinstance(data, bytes | bytearray | memoryview):
+            if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
+                raise ValueError(f"{content_type!r} is no media type, such as image/png")
+            return Blob(bytes(data), content_type)
+    if result is None or isinstance(result, bool | int | float | dict | list | tuple):
+        return _data(result)
+    return Text(_SURROGATES.sub("\ufffd", str(result)))
+
+
+def _data(result: object) -> Data:
+    encoded = json.dumps(
+        result, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
+    )
+    return Data(_SURROGATES.sub("\ufffd", encoded))
