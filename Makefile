@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 
 .PHONY: serve test lint types tests browsers clean
 
-serve: $(VENV)/.installed
+serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
 
 test: lint types tests
@@ -23,13 +23,13 @@ tests: $(VENV)/.installed-test browsers
 browsers:
 	tools/install-browsers
 
-$(VENV)/.installed: setup.py
-	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" .
+$(VENV)/.installed-demo: setup.py
+	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[demo]'
 	touch $@
 
 $(VENV)/.installed-test: setup.py
 	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[test]'
-	touch $@ $(VENV)/.installed
+	touch $@ $(VENV)/.installed-demo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# What the feeds `load` and `plot` need, and nothing else does.
+DEMO = ["matplotlib>=3.8", "psutil>=6"]
+
 setup(
     name="pushdemo",
     version="0.1.0",
@@ -34,13 +37,16 @@ setup(
         "setuptools>=79,<80.9",
     ],
     extras_require={
+        "demo": DEMO,
         "test": [
+            *DEMO,
             "hypothesis>=6.100",
             "mypy>=1.13",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "sseclient-py>=1.8",
             "ruff>=0.8",
+            "types-psutil>=6",
             "types-WebOb>=1.8",
             "types-waitress>=3",
             "waitress>=3",

@@ -20,6 +20,14 @@ _FILLER = "".join(
 )
 
 
+def busy() -> str:
+    """Two seconds of pure Python."""
+    began = time.thread_time()
+    while time.thread_time() - began < 2:
+        pass
+    return "done"
+
+
 def stamp() -> str:
     """`NANOSECONDS NUMBER …`, the nanoseconds of the monotonic clock, which on one machine is
     the same for all processes. A call that was one too many shows as a number left out."""

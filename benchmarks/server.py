@@ -29,6 +29,7 @@ use = config:{checkout}/development.ini
 feed.bench = benchmarks.feed:stamp
 feed.bench.interval = {interval}
 feed.bench.duration = {interval}
+{more}
 
 [server:main]
 use = config:{checkout}/development.ini
@@ -128,13 +129,16 @@ def _address(process: subprocess.Popen[bytes], output: Path) -> Address:
 
 
 @contextlib.contextmanager
-def pushdemo(*, interval: float, payload: int, core: int, workers: int = 10) -> Iterator[Server]:
+def pushdemo(
+    *, interval: float, payload: int, core: int, workers: int = 10, more: str = ""
+) -> Iterator[Server]:
     """This application, run by `paster serve`, with benchmarks.feed as its feed `bench`.
 
     interval: seconds from one value to the next.
     payload: bytes of a value.
+    more: lines for the application's section.
     """
-    text = _INI.format(checkout=CHECKOUT, interval=interval, workers=workers)
+    text = _INI.format(checkout=CHECKOUT, interval=interval, workers=workers, more=more)
     with tempfile.NamedTemporaryFile("w", suffix=".ini") as ini:
         ini.write(text)
         ini.flush()

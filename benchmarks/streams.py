@@ -17,10 +17,12 @@ Exits with 1 if an event was lost or repeated, or what `--random-arrival` is abo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import itertools
 import os
 import random
+import socket
 import statistics
 import sys
 import time
@@ -37,17 +39,36 @@ WARM_UP = 10  # streams, before the memory is first looked at
 PATIENCE = 60.0  # seconds for all clients to arrive, and more than a beat can be late
 TOGETHER = 5.0  # ms from the first client to the last, for a few of them
 CPU = "CPU of the server per delivery, µs"
+P99 = "computed to client, p99, ms"
+BUSY = "+busy"
+# It computes for two seconds of every three, in pure Python.
+BUSY_FEED = """\
+feed.busy = benchmarks.feed:busy
+feed.busy.interval = 3
+feed.busy.executor = {executor}
+"""
 MS = 1e6  # nanoseconds
 SECOND = 1e9
 
 Figures = dict[str, float]
 
 
-def measure(options: argparse.Namespace, wire: Wire, core: int, seed: int) -> Figures:
+def measure(options: argparse.Namespace, way: str, core: int, seed: int) -> Figures:
     """One round."""
     loop = Loop()
-    with pushdemo(interval=options.interval, payload=options.payload, core=core) as server:
+    name, busy = way.removesuffix(BUSY), way.endswith(BUSY)
+    wire = WIRES[name]
+    more = BUSY_FEED.format(executor=options.executor) if busy else ""
+    with (
+        pushdemo(
+            interval=options.interval, payload=options.payload, core=core, more=more
+        ) as server,
+        contextlib.ExitStack() as stack,
+    ):
         warm_up(loop, server, wire)
+        if busy:
+            watcher = stack.enter_context(socket.create_connection(server.address))
+            watcher.sendall(b"GET /server/index/busy HTTP/1.0\r\n\r\n")
         before = server.memory("RssAnon")
         audience = Audience(loop, server.address, wire)
         if options.random_arrival:
@@ -137,7 +158,7 @@ def deliver(server: Server, audience: Audience, beats: int, interval: float) -> 
     durations = (computed[numbers[-1]] - computed[before]) / SECOND / interval
     return {
         "computed to client, p50, ms": statistics.median(latencies) / MS,
-        "computed to client, p99, ms": latencies[len(latencies) * 99 // 100] / MS,
+        P99: latencies[len(latencies) * 99 // 100] / MS,
         "computed to last client, median beat, ms": statistics.median(lasts) / MS,
         "computed to last client, worst beat, ms": max(lasts) / MS,
         "first to last client, median beat, ms": statistics.median(spreads) / MS,
@@ -223,9 +244,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--format",
         nargs="+",
-        choices=WIRES,
+        choices=[*WIRES, *(name + BUSY for name in WIRES)],
+        metavar="FORMAT",
         default=["multipart"],
-        help="what the clients ask for; of several, each round measures all (%(default)s)",
+        help=f"what the clients ask for, of {', '.join(WIRES)}; with {BUSY} beside a feed that"
+        " computes in Python most of the time; of several, each round measures all (%(default)s)",
+    )
+    parser.add_argument(
+        "--executor", default="process", help=f"where {BUSY} computes: thread, process"
     )
     parser.add_argument(
         "--random-arrival",
@@ -252,17 +278,20 @@ def main() -> int:
     for seed in range(options.rounds):
         # There and back, so that none is always first.
         for name in options.format[:: -1 if seed % 2 else 1]:
-            rounds[name].append(measure(options, WIRES[name], cores[-1], seed))
+            rounds[name].append(measure(options, name, cores[-1], seed))
     for name, measured in rounds.items():
         print(f"\n{name}")
         show(measured)
     first, *others = rounds.values()
     for name, other in zip(options.format[1:], others, strict=True):
-        ratios = sorted(theirs[CPU] / ours[CPU] for ours, theirs in zip(first, other, strict=True))
-        print(
-            f"\n{CPU}, {name} to {options.format[0]}: "
-            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} - {ratios[-1]:.2f})"
-        )
+        for figure in (CPU, P99):
+            ratios = sorted(
+                theirs[figure] / ours[figure] for ours, theirs in zip(first, other, strict=True)
+            )
+            print(
+                f"\n{figure}, {name} to {options.format[0]}: "
+                f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} - {ratios[-1]:.2f})"
+            )
     faults = [
         f"{name}, round {number}: {fault}"
         for name, measured in rounds.items()

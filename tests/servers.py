@@ -40,7 +40,11 @@ class Paster:
         self.process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(directory), "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{directory}{os.pathsep}{CHECKOUT}",
+                "PYTHONUNBUFFERED": "1",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

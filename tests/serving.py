@@ -22,7 +22,7 @@ def environment(directory: Path) -> dict[str, str]:
     """
     return {
         **os.environ,
-        "PYTHONPATH": str(directory),
+        "PYTHONPATH": f"{directory}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "PYTHONUNBUFFERED": "1",
         # Bytecode is told from old bytecode by the second: not enough for a test that edits.
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -35,6 +35,7 @@ from pushdemo.push.stream import Streams
 from tests.servers import HANG, until
 
 COMPUTED = 1_700_000_000.9
+FAILURE = Response("503 Service Unavailable", [("Retry-After", "5")], b"later")
 REFUSAL = Response("406 Not Acceptable", [("Content-Type", "text/plain")], b"no")
 NOTHING_NEW = Response("304 Not Modified", [("ETag", '"e-6"')])
 IMAGE = (b"\x89PNG", "image/png")
@@ -82,7 +83,7 @@ def test_a_304_has_no_body_and_so_no_length() -> None:
 def test_a_stream_begins_with_its_head_and_opening(
     framing: EventStream | Multipart | Gzip,
 ) -> None:
-    answer = StreamAnswer(framing, b"head", REFUSAL, make_head)
+    answer = StreamAnswer(framing, b"head", make_head, refusal=REFUSAL, failure=FAILURE)
     assert answer.begin(event("x")) == (b"head" + framing.opening, True)
     assert answer.begin(None) == (b"head" + framing.opening, True)
 
@@ -91,12 +92,18 @@ def test_a_stream_begins_with_its_head_and_opening(
 def test_a_stream_whose_format_cannot_carry_the_first_event_is_refused(
     framing: EventStream | Gzip,
 ) -> None:
-    answer = StreamAnswer(framing, b"head", REFUSAL, make_head)
+    answer = StreamAnswer(framing, b"head", make_head, refusal=REFUSAL, failure=FAILURE)
     assert answer.begin(event(IMAGE)) == (REFUSAL.encode(make_head), False)
 
 
 def test_a_stream_begins_without_a_value_before_proxies_lose_their_patience() -> None:
     assert StreamAnswer.patience == PATIENCE < 30
+
+
+def test_a_stream_whose_first_value_fails_is_refused_for_now() -> None:
+    answer = StreamAnswer(EventStream(), b"head", make_head, refusal=REFUSAL, failure=FAILURE)
+    assert answer.fail() == (FAILURE.encode(make_head), False)
+    assert poll(Document("application/json")).fail() == (FAILURE.encode(make_head), False)
 
 
 # Documents
@@ -110,6 +117,7 @@ def test_a_value_as_json() -> None:
         ("Content-Type", "application/json"),
         ("ETag", '"e-7"'),
         ("Last-Modified", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        ("Server-Timing", "compute;dur=0.000"),
         ("Vary", "Accept"),
     ]
     assert body == '{"ü":[1,null]}\n'.encode()
@@ -142,7 +150,8 @@ def test_a_header_more_leaves_the_first_document_as_it_is() -> None:
 
 def poll(document: Document) -> PollAnswer:
     framing = Whole(document, make_head)
-    return PollAnswer(framing, refusal=REFUSAL, nothing_new=NOTHING_NEW, patience=3.0)
+    return PollAnswer(framing, refusal=REFUSAL, failure=FAILURE,
+                      nothing_new=NOTHING_NEW, patience=3.0)  # fmt: skip
 
 
 def test_a_poll_is_answered_with_the_whole_response() -> None:
@@ -193,6 +202,9 @@ class Held:
         assert self.go_on.wait(HANG)
         return Beginning(b"", True)
 
+    def fail(self) -> Beginning:
+        return Beginning(b"", False)
+
 
 class Late:
     """A broadcaster that sends a first event while the channel has had a second."""
@@ -240,7 +252,7 @@ def lines(client: socket.socket, count: int) -> list[int]:
 
 
 def test_a_client_that_comes_back_then_sees_no_event_twice(late: Late) -> None:
-    answer = StreamAnswer(NdJson(), b"", REFUSAL, make_head)
+    answer = StreamAnswer(NdJson(), b"", make_head, refusal=REFUSAL, failure=FAILURE)
     client = late.attach(answer, last_id="e-1")
     late.held.go_on.set()
     assert lines(late.clients[0], 2) == [1, 2]
@@ -262,7 +274,9 @@ def test_a_poll_is_not_answered_then_with_what_its_client_has(late: Late) -> Non
 
 def test_events_that_a_format_cannot_carry_are_silence_to_its_stream() -> None:
     broadcaster, channel = Broadcaster(), Channel("x")
-    stream = Streams(broadcaster, maximum=1, heartbeat=0.05).open(channel, EventStream(), REFUSAL)
+    stream = Streams(broadcaster, maximum=1, heartbeat=0.05).open(
+        channel, EventStream(), refusal=REFUSAL, failure=FAILURE
+    )
     pieces = iter(stream)
     assert next(pieces) == EventStream().opening
     stop = threading.Event()
@@ -291,7 +305,9 @@ def test_an_event_puts_the_next_heartbeat_off(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock()
     monkeypatch.setattr(stream_module, "time", clock)
     broadcaster, channel = Broadcaster(), Channel("x")
-    stream = Streams(broadcaster, maximum=1, heartbeat=0.4).open(channel, EventStream(), REFUSAL)
+    stream = Streams(broadcaster, maximum=1, heartbeat=0.4).open(
+        channel, EventStream(), refusal=REFUSAL, failure=FAILURE
+    )
     pieces = iter(stream)
     next(pieces)
     publish(channel, "x")

@@ -233,7 +233,9 @@ def test_a_limit_is_escaped_in_a_page(real: Real) -> None:
 def test_a_feed_that_is_not_there_is_a_404_that_names_those_that_are(crowded: Real) -> None:
     status, text = ask(crowded.app, "/server/index/nothing")
     assert status == 404
-    assert text.endswith("There is no feed 'nothing'. There is: clock, größe.\n")
+    assert text.endswith(
+        "There is no feed 'nothing'. There is: clock, load, plot, report, größe.\n"
+    )
 
 
 def test_without_any_feed_the_404_says_how_to_declare_one(

@@ -14,7 +14,7 @@ from pushdemo.push import broadcaster as module
 from pushdemo.push.answer import Beginning
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
-from pushdemo.push.event import Event, Value
+from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.payload import Text
 
 HANG = 30.0  # seconds: so long only a bug takes
@@ -37,6 +37,9 @@ class Lines:
         assert isinstance(event.value.payload, Text)
         return event.value.payload.text.encode() + b"\n"
 
+    def trouble(self, trouble: Trouble) -> bytes:
+        return b"recovered\n" if trouble.since is None else b"trouble\n"
+
     def last(self, frame: bytes) -> bytes:
         return frame + b"end\n"
 
@@ -50,6 +53,9 @@ class Begins:
 
     def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
         return Beginning(self._head + b"open\n", True)
+
+    def fail(self) -> Beginning:
+        return Beginning(b"failed\n", False)
 
 
 class Stage:
@@ -441,3 +447,38 @@ def test_blocked_clients_share_the_frame_they_are_blocked_on(stage: Stage) -> No
     finally:
         tracemalloc.stop()
     assert most < 4_000_000
+
+
+def test_a_trouble_and_its_end_are_told_to_all_who_stream_once(stage: Stage) -> None:
+    stage.publish("one")
+    endless, limited = stage.attach(), stage.attach(limit=2)
+    for client in (endless, limited):
+        assert [client.line(), client.line()] == ["open\n", "one\n"]
+    stage.channel.report(123.0)
+    for client in (endless, limited):
+        assert client.line() == "trouble\n"
+    late = stage.attach()
+    assert [late.line() for _ in range(3)] == ["open\n", "one\n", "trouble\n"]
+    stage.channel.report(None)
+    stage.publish("two")
+    assert [endless.line(), endless.line()] == ["recovered\n", "two\n"]
+    assert limited.rest() == "recovered\ntwo\nend\n"
+    later = stage.attach()
+    assert [later.line(), later.line()] == ["open\n", "two\n"]
+
+
+def test_who_waits_for_a_first_value_that_fails_is_told_and_hung_up_on(stage: Stage) -> None:
+    waiting = stage.attach("waiting", patience=1000)
+    stage.poke()
+    stage.channel.report(123.0)
+    assert waiting.rest() == "failed\n"
+    until(lambda: "waiting" in stage.closed, "it to be gone")
+
+
+def test_an_old_trouble_does_not_fail_who_comes_for_a_new_try(stage: Stage) -> None:
+    stage.channel.report(123.0)
+    waiting = stage.attach("waiting", patience=1000)
+    stage.poke()
+    stage.publish("one")
+    stage.channel.report(None)
+    assert [waiting.line(), waiting.line()] == ["open\n", "one\n"]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Value
-from pushdemo.push.framing import Multipart
-from pushdemo.push.payload import Text
+from pushdemo.push.framing import EventStream, Multipart
+from pushdemo.push.payload import Blob, Text
 
 FRAMING = Multipart("test")
 
@@ -177,3 +177,28 @@ def test_resuming_across_a_rest_knows_what_is_missing() -> None:
     channel.subscribe(deaf, FRAMING)
     assert channel.resume("e-2") == []
     assert channel.resume("e-1") is None
+
+
+def test_a_value_that_came_out_the_same_is_good_for_longer_and_is_no_event() -> None:
+    now = [0]
+    channel = Channel("x", clock=at(now))
+    event = channel.publish(value(fresh_until=100))
+    channel.renew(value(fresh_until=200))
+    now[0] = 150
+    assert channel.newest is event
+    channel.subscribe(deaf, FRAMING)
+    assert channel.state() == [event]
+    assert channel.reached == 1
+
+
+def test_what_a_format_cannot_carry_is_said_once_a_streak(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    image = Value(Blob(b"x", "image/png"), computed=0.0, fresh_until=100)
+    channel = Channel("orders")
+    channel.subscribe(deaf, EventStream())
+    for one in (value(), image, image, value(), image):
+        channel.publish(one)
+    assert [record.getMessage() for record in caplog.records] == [
+        "feed orders gives what some who watch it cannot be sent"
+    ] * 2

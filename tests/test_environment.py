@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pushdemo.config import environment
-from pushdemo.config.environment import Globals, load_environment, load_feeds
+from pushdemo.config.environment import Globals, load_environment, load_feed
 from pushdemo.lib.options import ConfigError
 from pushdemo.push.answer import Response
 from pushdemo.push.channel import Channel
@@ -40,14 +40,16 @@ def load(**section: str) -> Globals:
 
 
 def open_stream(loaded: Globals, channel: Channel, limit: int | None = None) -> Stream:
-    refusal = Response("406 Not Acceptable", [])
-    return loaded.streams.open(channel, loaded.framings["multipart"], refusal, limit=limit)
+    nothing = Response("503 Service Unavailable", [])
+    framing = loaded.framings["multipart"]
+    return loaded.streams.open(channel, framing, refusal=nothing, failure=nothing, limit=limit)
 
 
 def feed(**options: str) -> Feed:
     """The feed called clock, with these options."""
     section = {f"feed.clock.{name}": value for name, value in options.items()}
-    ((only, _),) = load_feeds({"feed.clock": "pushdemo.feeds:clock", **section})
+    only, _ = load_feed({"feed.clock": "pushdemo.feeds:clock", **section}, "clock")
+    assert only is not None
     return only
 
 
@@ -176,7 +178,8 @@ def test_what_is_not_callable_is_refused_by_its_type(write: Write) -> None:
 
 def test_a_function_may_be_an_attribute_of_an_attribute(write: Write) -> None:
     write("orders", "class Newest:\n    @staticmethod\n    def order(): return 'eight'")
-    ((orders, _),) = load_feeds({"feed.orders": "orders:Newest.order"})
+    orders, _ = load_feed({"feed.orders": "orders:Newest.order"}, "orders")
+    assert orders is not None
     assert orders.value(0).payload == Text("eight")
 
 

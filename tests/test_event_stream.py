@@ -78,12 +78,13 @@ texts = st.lists(awkward | st.text(max_size=3)).map("".join)
 
 
 def test_a_frame_is_these_bytes() -> None:
-    assert FRAMING.encode(event("a\nb")) == b"id: e-7\ndata: a\ndata: b\n\n"
+    when = ": computed=1.000000 took=0.000000\n"
+    assert FRAMING.encode(event("a\nb")) == f"{when}id: e-7\ndata: a\ndata: b\n\n".encode()
     assert FRAMING.encode(event({"a": [1, "ü\n"]})) == (
-        'id: e-7\ndata: {"a":[1,"ü\\n"]}\n\n'.encode()
+        f'{when}id: e-7\ndata: {{"a":[1,"ü\\n"]}}\n\n'.encode()
     )
     assert EventStream(named=True).encode(event(7, feed="größe")) == (
-        "id: e-7\nevent: größe\ndata: 7\n\n".encode()
+        f"{when}id: e-7\nevent: größe\ndata: 7\n\n".encode()
     )
 
 
@@ -121,7 +122,7 @@ def test_data_comes_back_as_json_on_one_line(value: Any) -> None:
         (message,) = read(frame)
         assert json.loads(message.data) == expected
         assert message[0::2] == ("message", "e-7")
-    assert frame.count(b"\n") == 3
+    assert frame.count(b"\n") == 4
 
 
 @given(st.text(st.characters(exclude_categories=["Zs", "Zl", "Zp", "Cc", "Cs"]), min_size=1))

@@ -138,16 +138,17 @@ def test_an_event_stream(real: Real) -> None:
     status, _, body = ask(real, "/rows?limit=1&format=sse")
     assert status == 200
     epoch = real.app_globals.channels["rows"].epoch
-    start = f"retry: 2000\n\nid: {epoch}-1\ndata: "
-    assert body.decode().startswith(start)
-    assert len(json.loads(body.decode().removeprefix(start))) == 50
+    start = rf"retry: 2000\n\n: computed=\d+\.\d+ took=\d+\.\d+\nid: {epoch}-1\ndata: (.*)\n\n"
+    found = re.fullmatch(start, body.decode())
+    assert found
+    assert len(json.loads(found[1])) == 50
 
 
 def test_lines_of_json(real: Real) -> None:
     status, _, body = ask(real, "?limit=3&format=ndjson")
     events = [json.loads(line) for line in body.splitlines()]
     assert status == 200
-    assert [list(event) for event in events] == [["id", "feed", "computed", "value"]] * 3
+    assert [list(event) for event in events] == [["id", "feed", "computed", "took", "value"]] * 3
     assert len({event["value"] for event in events}) == 3
 
 
@@ -238,7 +239,10 @@ def test_one_unknown_feed_of_several_is_a_404_that_names_it(real: Real, path: st
     status, _, body = ask(real, path)
     missing = "nothing" if "nothing" in path else ""
     assert status == 404
-    assert f"There is no feed {missing!r}. There is: clock, text, rows, " in body.decode()
+    assert (
+        f"There is no feed {missing!r}. There is: clock, load, plot, report, text, rows, "
+        in body.decode()
+    )
 
 
 @pytest.mark.parametrize("name", ["json", "xml"])
@@ -423,7 +427,7 @@ def read_sse(body: bytes) -> list[Seen]:
         fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if line[:1] != b":")
         if fields.get(b"event") == b"reset":
             found.append(RESET)
-        elif b"data" in fields:
+        elif b"id" in fields:
             feed = fields.get(b"event", b"").decode()
             found.append(Seen(feed, fields[b"id"].decode(), fields[b"data"]))
     return found
@@ -437,6 +441,7 @@ def read_ndjson(body: bytes) -> list[Seen]:
         if event.get("event") == "reset"
         else Seen(event["feed"], event["id"], json.dumps(event["value"]).encode())
         for event in events
+        if event.get("event") in (None, "reset")
     ]
 
 
@@ -635,7 +640,7 @@ def test_silence_for_one_format_is_filled_with_heartbeats(tmp_path: Path) -> Non
 
 def test_a_value_that_cannot_be_sent_is_logged_once_a_streak(served: Served) -> None:
     def failures() -> int:
-        return served.paster.output.count("feed noted failed; it is tried at each beat")
+        return served.paster.output.count("feed noted failed, and sends its last value meanwhile")
 
     served.write("some text")
     with Received(served, "noted", "ndjson") as stream, Received(served, "ticks", "sse") as ticks:
@@ -762,5 +767,5 @@ def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(
         )
     for (feeds, _), record in zip(clients, records, strict=True):
         assert record.resets == 0
-        assert len(record.seen) > ROUNDS / 2
+        assert len(record.seen) > ROUNDS / 10
         assert len({feed for feed, _ in record.seen}) == len(feeds.split("+"))

@@ -28,7 +28,9 @@ boundaries = st.text("abcXYZ019'()+_,-./:=?", min_size=1, max_size=70)
 
 
 def event(result: object) -> Event:
-    return Event(7, "e-7", "x", Value(payload_of(result), computed=1_700_000_000.9, fresh_until=0))
+    return Event(
+        7, "e-7", "x", Value(payload_of(result), computed=1_700_000_000.9, fresh_until=0, took=2.5)
+    )
 
 
 def test_a_frame_is_these_bytes() -> None:
@@ -36,6 +38,7 @@ def test_a_frame_is_these_bytes() -> None:
         b"Content-Type: application/xml\r\n"
         b"Content-Length: 67\r\n"
         b"Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
+        b"Server-Timing: compute;dur=2500.000\r\n"
         b"Event-ID: e-7\r\n"
         b"Retry: 2000\r\n"
         b"\r\n"

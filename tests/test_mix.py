@@ -226,6 +226,9 @@ class Begins:
     def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
         return Beginning(b"", True)
 
+    def fail(self) -> Beginning:
+        return Beginning(b"", False)
+
 
 @pytest.mark.parametrize("blanks", [0, 1_000_000])
 def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(

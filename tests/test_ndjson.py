@@ -34,7 +34,7 @@ def event(result: object, number: int = 7, feed: str = "x", computed: float = 1.
 
 def test_a_frame_is_these_bytes() -> None:
     assert FRAMING.encode(event({"a": "ü"}, feed="größe")) == (
-        '{"id":"e-7","feed":"größe","computed":1.25,"value":{"a":"ü"}}\n'.encode()
+        '{"id":"e-7","feed":"größe","computed":1.25,"took":0.0,"value":{"a":"ü"}}\n'.encode()
     )
 
 
@@ -47,7 +47,7 @@ def test_each_event_is_one_line_with_exactly_these_keys(results: list[Any]) -> N
     assert lines.pop() == b""
     assert b"\r" not in stream
     assert [json.loads(line) for line in lines] == [
-        {"id": f"e-{number}", "feed": "x", "computed": 1.25, "value": value}
+        {"id": f"e-{number}", "feed": "x", "computed": 1.25, "took": 0.0, "value": value}
         for number, value in enumerate(results)
     ]
 

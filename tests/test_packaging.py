@@ -58,6 +58,7 @@ def test_the_wheel_has_the_entry_points_that_an_ini_and_paster_look_for(
     found = configparser.ConfigParser()
     found.read_string(wheel.read("pushdemo-0.1.0.dist-info/entry_points.txt").decode())
     assert {section: dict(found[section]) for section in found.sections()} == {
+        "console_scripts": {"pushdemo": "pushdemo.commands.main:main"},
         "paste.app_factory": {"main": "pushdemo.config.middleware:make_app"},
         "paste.server_factory": {"http": "pushdemo.servers.paste_http:server_factory"},
         "paste.global_paster_command": {"serve": "pushdemo.commands.serve:ServeCommand"},

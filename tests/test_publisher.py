@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
+from pushdemo.push.executor import InThread
 from pushdemo.push.feed import SECOND, Feed
 from pushdemo.push.framing import Multipart
 from pushdemo.push.payload import Text
@@ -29,6 +30,7 @@ class World:
         interval: float = 5,
         duration: float = 15,
         repeat: bool = True,
+        timeout: float = 300,
     ) -> None:
         self.now = 1_000_000_007  # no multiple of anything
         self.start = self.now
@@ -36,12 +38,22 @@ class World:
         self.tasks: list[Callable[[], None]] = []
         self.inline = True
         self.published: list[tuple[float, str]] = []
+        self.reached = 0
         self._function = function or (lambda: f"value {len(self.computed)}")
-        feed = Feed("x", self._compute, interval=interval, duration=duration, repeat=repeat,
-                    wall=lambda: 0.0)  # fmt: skip
-        self.timetable = Timetable(execute=self._execute, wake=self._wake, clock=lambda: self.now)
+        self.feed = Feed(
+            "x",
+            InThread("x", self._compute),
+            interval=interval,
+            duration=duration,
+            repeat=repeat,
+            timeout=timeout,
+            wall=lambda: 0.0,
+        )
+        self.timetable = Timetable(
+            execute=self._execute, wake=self._wake, clock=lambda: self.now, random=lambda: 1.0
+        )
         self.channel = Channel("x", clock=lambda: self.now)
-        self.timetable.add(feed, self.channel)
+        self.timetable.add(self.feed, self.channel)
         self._woken = False
 
     @property
@@ -93,8 +105,11 @@ class World:
         return self._function()
 
     def _listen(self) -> None:
-        assert self.channel.newest is not None
-        payload = self.channel.newest.value.payload
+        newest = self.channel.newest
+        if newest is None or newest.sequence == self.reached:
+            return  # told of a trouble
+        self.reached = newest.sequence
+        payload = newest.value.payload
         self.published.append((self.seconds, payload.text if isinstance(payload, Text) else "?"))
 
 
@@ -227,12 +242,80 @@ def test_a_failing_function_leaves_the_last_value_on_every_beat(
     caplog.set_level(logging.INFO)
     world = World(function, interval=5, duration=5)
     world.watch()
-    world.advance(15)
-    assert world.published == [(0, "good"), (5, "good"), (10, "good"), (15, "better")]
+    world.advance(20)
+    assert world.published == [
+        (0, "good"), (5, "good"), (10, "good"), (15, "good"), (20, "better")
+    ]  # fmt: skip
+    assert world.computed == [0, 5, 10, 20]
     assert [(r.levelname, r.getMessage(), bool(r.exc_info)) for r in caplog.records] == [
-        ("ERROR", "feed x failed; it is tried at each beat", True),
-        ("INFO", "feed x works again", False),
+        ("ERROR", "feed x failed, and sends its last value meanwhile: no", True),
+        ("INFO", "feed x works again, after 2 failures", False),
     ]
+
+
+def test_a_failing_function_is_tried_after_ever_longer_pauses() -> None:
+    world = World(lambda: [][0], interval=5, duration=5)
+    world.watch()
+    world.advance(400)
+    assert world.computed == [0, 5, 15, 35, 75, 135, 195, 255, 315, 375]
+
+
+def test_who_comes_back_to_a_failing_feed_does_not_make_it_try_more_often() -> None:
+    world = World(lambda: [][0], interval=5, duration=5)
+    for _ in range(100):
+        world.watch()
+        world.advance(0.5)
+        world.leave()
+        world.advance(0.5)
+    assert len(world.computed) < 10
+
+
+def test_troubles_are_reported_once_a_streak_and_so_is_their_end() -> None:
+    outcomes = iter(["a", None, None, "a", "a", None, "a"])
+
+    def function() -> str:
+        outcome = next(outcomes)
+        assert outcome is not None
+        return outcome
+
+    world = World(function, interval=5, duration=5, repeat=False)
+    world.watch()
+    seen: list[bool] = []
+    for _ in range(39):
+        world.advance(1)
+        seen += [one.since is None for one in world.channel.troubles() if one.number > len(seen)]
+    assert seen == [False, True, False, True]
+    # Sent though it had not changed: somebody waits to hear that it is right again.
+    assert [text for _, text in world.published] == ["a", "a", "a"]
+
+
+def test_a_function_that_hangs_is_given_up_and_tried_again() -> None:
+    world = World(interval=5, duration=5, timeout=12)
+    world.watch()
+    world.advance(1)
+    world.inline = False
+    world.advance(15.5)  # begun at 5, given up at 17
+    assert world.channel.troubles() == []
+    world.advance(1)
+    assert [one.since is None for one in world.channel.troubles()] == [False]
+    hanging, world.tasks, world.inline = world.tasks, [], True
+    world.advance(8)  # tried again on the beat at 25
+    assert world.published[-1][1] == "value 2"
+    for task in hanging:  # back at last: nobody wants its value
+        task()
+    world.step()
+    assert world.published[-1][1] == "value 2"
+
+
+def test_no_more_than_a_few_hang_at_a_time() -> None:
+    world = World(interval=1, duration=1, timeout=2)
+    world.inline = False
+    world.watch()
+    world.advance(1000)
+    assert len(world.tasks) == 4
+    world.tasks.pop()()  # one has come back
+    world.advance(100)
+    assert len(world.tasks) == 4
 
 
 def test_a_function_that_never_worked_sends_nothing_and_is_tried_again() -> None:
@@ -243,26 +326,19 @@ def test_a_function_that_never_worked_sends_nothing_and_is_tried_again() -> None
 
     world = World(function)
     world.watch()
-    world.advance(9)
+    world.advance(14)
     assert (world.published, world.computed) == ([], [0, 5])
     outcomes.append("late")
     world.advance(1)
-    assert world.published == [(10, "late")]
+    assert world.published == [(15, "late")]
 
 
 def test_only_what_has_changed_is_sent_without_repeat() -> None:
-    values = iter(["a", "a", "b", "b", ZeroDivisionError(), "b", "c"])
-
-    def function() -> object:
-        value = next(values)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    world = World(function, interval=5, duration=5, repeat=False)
+    values = iter(["a", "a", "b", "b", "c"])
+    world = World(lambda: next(values), interval=5, duration=5, repeat=False)
     world.watch()
-    world.advance(30)
-    assert world.published == [(0, "a"), (10, "b"), (30, "c")]
+    world.advance(20)
+    assert world.published == [(0, "a"), (10, "b"), (20, "c")]
 
 
 def test_a_value_that_cannot_be_sent_is_a_failure_of_the_feed(
@@ -313,7 +389,7 @@ def test_no_beat_is_lost_or_early_while_the_function_is_quick(interval: float, c
 def test_two_feeds_keep_their_own_beats() -> None:
     world = World(interval=5, duration=5)
     other: list[float] = []
-    feed = Feed("y", lambda: other.append(world.seconds), interval=2, duration=2)
+    feed = Feed("y", InThread("y", lambda: other.append(world.seconds)), interval=2, duration=2)
     channel = Channel("y", clock=lambda: world.now)
     world.timetable.add(feed, channel)
     world.watch()
@@ -327,7 +403,7 @@ def test_the_thread_runs_watched_feeds_until_it_is_closed() -> None:
     publisher = Publisher()
     came = threading.Semaphore(0)
     channel = Channel("x", on_watched=publisher.wake)
-    feed = Feed("x", lambda: "x", interval=0.01, duration=0)
+    feed = Feed("x", InThread("x", lambda: "x"), interval=0.01, duration=0)
     publisher.add(feed, channel)
     channel.subscribe(came.release, FRAMING)
     for _ in range(3):

@@ -16,14 +16,17 @@ from paste.deploy import loadapp
 from pushdemo.push.answer import Response
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
-from pushdemo.push.event import Event, Value
+from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.framing import Multipart
 from pushdemo.push.payload import Text
 from pushdemo.push.stream import Streams, TooManyStreams, wait_for_event
 from tests.servers import CHECKOUT, HANG, Reader
 
 FRAMING = Multipart("test")
-REFUSAL = Response("406 Not Acceptable", [])
+RESPONSES: Any = {
+    "refusal": Response("406 Not Acceptable", []),
+    "failure": Response("503 Service Unavailable", []),
+}
 
 
 def publish(channel: Channel, text: str) -> bytes:
@@ -40,7 +43,7 @@ def streams() -> Iterator[Streams]:
 def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: Streams) -> None:
     channel = Channel("x")
     one = publish(channel, "one")
-    stream = streams.open(channel, FRAMING, REFUSAL)
+    stream = streams.open(channel, FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + one
     two = publish(channel, "two")
@@ -50,7 +53,7 @@ def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: S
 
 def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING, REFUSAL)
+    stream = streams.open(channel, FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening
     one = publish(channel, "one")
@@ -60,7 +63,7 @@ def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
 
 def test_it_waits_for_an_event(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING, REFUSAL)
+    stream = streams.open(channel, FRAMING, **RESPONSES)
     pieces = iter(stream)
     next(pieces)
     received: list[bytes] = []
@@ -75,7 +78,7 @@ def test_it_waits_for_an_event(streams: Streams) -> None:
 def test_a_limited_one_ends(streams: Streams) -> None:
     channel = Channel("x")
     publish(channel, "one")
-    stream = streams.open(channel, FRAMING, REFUSAL, limit=1)
+    stream = streams.open(channel, FRAMING, **RESPONSES, limit=1)
     (piece,) = stream
     assert piece.endswith(b"\r\n--test--\r\n")
     assert not channel.watched
@@ -84,7 +87,7 @@ def test_a_limited_one_ends(streams: Streams) -> None:
 
 def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING, REFUSAL)
+    stream = streams.open(channel, FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert not channel.watched
     next(pieces)
@@ -95,22 +98,25 @@ def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Strea
 
 def test_a_place_is_free_again_after_the_close_however_often(streams: Streams) -> None:
     channel = Channel("x")
-    one, two = streams.open(channel, FRAMING, REFUSAL), streams.open(channel, FRAMING, REFUSAL)
+    one, two = (
+        streams.open(channel, FRAMING, **RESPONSES),
+        streams.open(channel, FRAMING, **RESPONSES),
+    )
     with pytest.raises(TooManyStreams):
-        streams.open(channel, FRAMING, REFUSAL)
+        streams.open(channel, FRAMING, **RESPONSES)
     one.close()
     one.close()
     assert streams.open_now == 1
-    three = streams.open(channel, FRAMING, REFUSAL)
+    three = streams.open(channel, FRAMING, **RESPONSES)
     with pytest.raises(TooManyStreams):
-        streams.open(channel, FRAMING, REFUSAL)
+        streams.open(channel, FRAMING, **RESPONSES)
     two.close()
     three.close()
     assert streams.open_now == 0
 
 
 def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> None:
-    stream = streams.open(Channel("x"), FRAMING, REFUSAL)
+    stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
     next(iter(stream))
     del stream
     gc.collect()
@@ -118,7 +124,7 @@ def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> N
 
 
 def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
-    stream = streams.open(Channel("x"), FRAMING, REFUSAL)
+    stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
     stream.close()
     with pytest.raises(RuntimeError, match="closed"):
         stream.hand_off(None, b"", lambda *_: b"")  # type: ignore[arg-type]
@@ -127,7 +133,7 @@ def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
 def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
     channel = Channel("x", history=3)
     frames = [publish(channel, str(number)) for number in range(5)]
-    stream = streams.open(channel, FRAMING, REFUSAL, last_id=channel.id_of(3))
+    stream = streams.open(channel, FRAMING, **RESPONSES, last_id=channel.id_of(3))
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + frames[3]
     assert next(pieces) == frames[4]
@@ -137,7 +143,7 @@ def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
 def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
     channel = Channel("x")
     frames = [publish(channel, str(number)) for number in range(5)]
-    stream = streams.open(channel, FRAMING, REFUSAL, last_id=channel.id_of(1))
+    stream = streams.open(channel, FRAMING, **RESPONSES, last_id=channel.id_of(1))
     assert next(iter(stream)) == FRAMING.opening + FRAMING.reset + frames[4]
     stream.close()
 
@@ -145,11 +151,28 @@ def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
 def test_silence_is_filled_with_heartbeats() -> None:
     broadcaster = Broadcaster()
     streams = Streams(broadcaster, maximum=1, heartbeat=0.01)
-    stream = streams.open(Channel("x"), FRAMING, REFUSAL)
+    stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert [next(pieces) for _ in range(3)] == [
         FRAMING.opening, FRAMING.heartbeat, FRAMING.heartbeat
     ]  # fmt: skip
+    stream.close()
+
+
+def test_a_trouble_is_told_and_its_end_to_who_was_told(streams: Streams) -> None:
+    channel = Channel("x")
+    one = publish(channel, "one")
+    channel.report(123.0)
+    stream = streams.open(channel, FRAMING, **RESPONSES)
+    pieces = iter(stream)
+    assert next(pieces) == FRAMING.opening + one
+    assert next(pieces) == FRAMING.trouble(Trouble(1, "x", 123.0))
+    channel.report(None)
+    assert next(pieces) == FRAMING.trouble(Trouble(2, "x", None))
+    later = iter(streams.open(channel, FRAMING, **RESPONSES))
+    two = publish(channel, "two")
+    assert next(later) == FRAMING.opening + two
+    assert next(pieces) == two
     stream.close()
 
 

@@ -14,6 +14,8 @@ what it missed. It raises WatchError when that is of no use:
     TooLarge        a BadStream: an event is larger than the limit
     Disconnected    the connection failed or broke, and the caller wants no other
 
+`publish` sends a value to a feed whose values come from outside.
+
 The layers, each of which knows only those before it: `event` is what comes out; `parser`, and a
 module for each format, turn bytes into events, without sockets; `connection` turns an address into
 a response; `watcher` asks again.
@@ -22,7 +24,8 @@ a response; `watcher` asks again.
 from pushdemo.client.errors import BadStream, Disconnected, Refused, TooLarge, WatchError
 from pushdemo.client.event import Event
 from pushdemo.client.formats import FORMATS, parser_for
+from pushdemo.client.publishing import publish
 from pushdemo.client.watcher import Watch, watch
 
 __all__ = ["FORMATS", "BadStream", "Disconnected", "Event", "Refused", "TooLarge", "Watch",
-           "WatchError", "parser_for", "watch"]  # fmt: skip
+           "WatchError", "parser_for", "publish", "watch"]  # fmt: skip

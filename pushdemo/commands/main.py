@@ -12,14 +12,18 @@ import argparse
 import base64
 import json
 import logging
+import mimetypes
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from pushdemo.client import FORMATS, Event, Watch, WatchError
+from pushdemo.client import FORMATS, Event, Watch, WatchError, publish
 from pushdemo.client.watcher import TIMEOUT
+
+TOKEN = "PUSHDEMO_TOKEN"
 
 
 class Command(NamedTuple):
@@ -130,8 +134,47 @@ def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+# pushdemo publish
+
+
+def _add_publish_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("feed", metavar="FEED", help="a feed that is declared feed.FEED = push")
+    add("file", metavar="FILE", help="the value; - for standard input")
+    add("--url", default="http://127.0.0.1:5000", help="the server's (default: %(default)s)")
+    add("--type", metavar="TYPE", help="what the value is (default: by FILE's name, or text/plain)")
+    # Arguments are for every user of the machine to see, and the environment is not.
+    add("--token", default=os.environ.get(TOKEN), help=f"push.token (default: ${TOKEN})")
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    if not arguments.token:
+        arguments.usage_error(f"there is no token: set {TOKEN}, or give --token")
+    guessed, _ = mimetypes.guess_type(arguments.file)
+    try:
+        if arguments.file == "-":
+            value = sys.stdin.buffer.read()
+        else:
+            value = Path(arguments.file).read_bytes()
+        event_id = publish(
+            arguments.url,
+            arguments.feed,
+            value,
+            content_type=arguments.type or guessed or "text/plain",
+            token=arguments.token,
+        )
+    except ValueError as error:
+        arguments.usage_error(str(error))
+    except (OSError, WatchError) as error:
+        print(f"pushdemo: {error}", file=sys.stderr)
+        return 1
+    print(event_id)
+    return 0
+
+
 COMMANDS = {
     "watch": Command("Print the events of an address as they come.", _add_watch_arguments, _watch),
+    "publish": Command("Send a value to a feed.", _add_publish_arguments, _publish),
 }
 
 if __name__ == "__main__":

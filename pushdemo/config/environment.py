@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -16,6 +18,7 @@ from pushdemo.lib.cors import Cors
 from pushdemo.lib.options import ConfigError, Options
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
+from pushdemo.push.executor import Executor, InProcess, InThread
 from pushdemo.push.feed import Feed
 from pushdemo.push.framing import EventStream, Framing, Multipart, NdJson
 from pushdemo.push.mix import Mixes
@@ -27,6 +30,9 @@ from pushdemo.servers import descriptors
 # feed's name, where some have a meaning already.
 _FEED_NAME = re.compile(r"[^\s+/?#]+")
 _RESERVED = ("error", "message", "open", "reset")
+
+# What a feed is declared as whose values come from outside.
+PUSHED = "push"
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -41,6 +47,9 @@ class Globals:
     framings: the streams' wire formats, by the names of pushdemo.lib.negotiation.
     streams: opens streams.
     cors: who else may read them.
+    token: what who publishes from outside must show; empty for nobody.
+    pushed: the feeds that are published from outside.
+    max_body: bytes that a value from outside may have.
     close: ends the application's threads and streams, which otherwise end with the process.
     """
 
@@ -50,6 +59,9 @@ class Globals:
     framings: Mapping[str, Framing]
     streams: Streams
     cors: Cors
+    token: str
+    pushed: frozenset[str]
+    max_body: int
     close: Callable[[], None]
 
 
@@ -76,14 +88,26 @@ def load_environment(section: Mapping[str, str]) -> Globals:
     broadcaster = Broadcaster(send_timeout=push.seconds("send_timeout", 30), heartbeat=heartbeat)
     streams = Streams(broadcaster, push.whole("max_streams", most_streams(), least=1), heartbeat)
     cors = Cors(push.text("cors", "").split())
+    token = push.text("token", "")
+    max_body = push.whole("max_body", 1024 * 1024, least=1)
     push.finish()
 
+    pushed: list[str] = []
     publisher = Publisher()
     channels: dict[str, Channel] = {}
-    for feed, history in load_feeds(section):
-        channel = Channel(feed.name, history=history, on_watched=publisher.wake)
-        channels[feed.name] = channel
-        publisher.add(feed, channel)
+    for name in feed_names(section):
+        feed, history = load_feed(section, name)
+        channel = Channel(name, history=history, on_watched=publisher.wake)
+        channels[name] = channel
+        if feed is not None:
+            publisher.add(feed, channel)
+        elif not token:
+            raise ConfigError(
+                f"feed.{name} = {PUSHED}: nobody could push to it; set push.token to a secret that"
+                " who may push to it knows"
+            )
+        else:
+            pushed.append(name)
 
     def close() -> None:
         publisher.close()
@@ -92,7 +116,18 @@ def load_environment(section: Mapping[str, str]) -> Globals:
     lookup = TemplateLookup(
         [str(PACKAGE / "templates")], input_encoding="utf-8", default_filters=["h"]
     )
-    return Globals(lookup, channels, Mixes(), framings, streams, cors, close)
+    return Globals(
+        mako_lookup=lookup,
+        channels=channels,
+        mixes=Mixes(),
+        framings=framings,
+        streams=streams,
+        cors=cors,
+        token=token,
+        pushed=frozenset(pushed),
+        max_body=max_body,
+        close=close,
+    )
 
 
 def most_streams() -> int:
@@ -100,9 +135,8 @@ def most_streams() -> int:
     return max(1, descriptors.limit() - 2 * descriptors.RESERVE)
 
 
-def load_feeds(section: Mapping[str, str]) -> list[tuple[Feed, int]]:
-    """The feeds that `section` declares, in its order, each with the length of its channel's
-    history. Raises ConfigError."""
+def feed_names(section: Mapping[str, str]) -> list[str]:
+    """The names of the feeds that `section` declares, in its order. Raises ConfigError."""
     keys = [key for key in section if key.startswith("feed.")]
     names = [key.removeprefix("feed.") for key in keys if key.count(".") == 1]
     for key in keys:
@@ -111,26 +145,57 @@ def load_feeds(section: Mapping[str, str]) -> list[tuple[Feed, int]]:
                 f"{key}: there is no feed {name}; declare it with"
                 f" feed.{name} = package.module:function"
             )
-    return [load_feed(section, name) for name in names]
+    return names
 
 
-def load_feed(section: Mapping[str, str], name: str) -> tuple[Feed, int]:
-    """The feed called `name`, and its history. Raises ConfigError."""
+def load_feed(section: Mapping[str, str], name: str) -> tuple[Feed | None, int]:
+    """The feed called `name`, or None for one that is pushed, and its channel's history. Raises
+    ConfigError."""
     if not _FEED_NAME.fullmatch(name) or name in _RESERVED:
         raise ConfigError(
             f"feed.{name}: a feed cannot have this name; one without spaces, + and /, that is none"
             f" of {', '.join(_RESERVED)}, can"
         )
     options = Options(section, f"feed.{name}.")
+    history = options.whole("history", 1, least=1)
+    path = section[f"feed.{name}"].strip()
+    if path == PUSHED:
+        options.finish()
+        return None, history
     interval = options.seconds("interval", 5)
     duration = options.seconds("duration", interval, zero=True)
     repeat = options.flag("repeat", True)
-    history = options.whole("history", 1, least=1)
+    timeout = options.seconds("timeout", 300)
+    # In a thread, a function sees what the rest of the application sees, and most functions wait
+    # for something else for most of their time: that is what somebody who reads no documentation
+    # expects. Where it is wrong, the log says so (see InThread).
+    where = options.choice("executor", "thread", ("thread", "process"))
+    arguments = options.below("arg")
     options.finish()
-    key = f"feed.{name}"
-    function = find(key, section[key].strip())
-    feed = Feed(name, function, interval=interval, duration=duration, repeat=repeat)
+    feed = Feed(
+        name,
+        executor(f"feed.{name}", path, arguments, where == "process"),
+        interval=interval,
+        duration=duration,
+        repeat=repeat,
+        timeout=timeout,
+    )
     return feed, history
+
+
+def executor(key: str, path: str, arguments: Mapping[str, str], in_process: bool) -> Executor:
+    """What runs the function at `path` with `arguments`. Raises ConfigError."""
+    function = find(key, path)
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{key} = {path}: {error}; {key}.arg.NAME gives it an argument") from None
+    except ValueError:  # it has no signature to look at: the first call will tell
+        pass
+    name = key.removeprefix("feed.")
+    if in_process:
+        return InProcess(name, path, arguments)
+    return InThread(name, functools.partial(function, **arguments))
 
 
 def find(key: str, path: str) -> Callable[..., Any]:

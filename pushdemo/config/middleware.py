@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
 
 
-def make_app(
-    global_conf: Mapping[str, str],  # noqa: ARG001  # PasteDeploy's signature
-    **section: str,
-) -> Any:
+def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
     """PasteDeploy's `paste.app_factory`: a WSGI application for the options of an [app:…] section.
 
     Raises pushdemo.lib.options.ConfigError.
     """
+    # A module beside the ini is found, as one beside a script is; after all that is installed.
+    here = global_conf.get("here")
+    if here and here not in sys.path:
+        sys.path.append(here)
     app: Any = Application("pushdemo.controllers", load_environment(section))
     app = RoutesMiddleware(
         app, make_map(PACKAGE / "controllers"), use_method_override=False, singleton=False

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hmac
+import json
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
+from urllib.parse import quote
 
-from pushdemo.lib.base import BaseController, abort, app_globals, request, response
+from pushdemo.lib.base import BaseController, abort, app_globals, request, response, url
 from pushdemo.lib.negotiation import FORMATS, choose, preferred_wait
 from pushdemo.push.answer import Document, Headers, Response
 from pushdemo.push.channel import Channel
-from pushdemo.push.event import CannotCarry, Event
+from pushdemo.push.event import CannotCarry, Event, Value
 from pushdemo.push.framing import Framing, Gzip, images, named
-from pushdemo.push.payload import Blob
+from pushdemo.push.payload import Blob, Data, Text, UnknownType, received
 from pushdemo.push.stream import HANDS_OFF, Poll, Stream, TooManyStreams, wait_for_event
 
 # Seconds for which a client without a value is kept waiting for the first.
@@ -19,6 +24,8 @@ PATIENCE = 30
 # What a compressed event may be of the event, or it is not worth the client's trouble.
 WORTH = 0.75
 RETRY_AFTER = ("Retry-After", "5")
+_CHALLENGE = ("WWW-Authenticate", "Bearer")
+_NO_VALUE = "There is no value yet, and the server's log says why. Try again in a few seconds."
 
 _PLAIN_TEXT = ("Content-Type", "text/plain; charset=UTF-8")
 
@@ -50,6 +57,51 @@ class ServerController(BaseController):
         except TooManyStreams:
             abort(503, "All streams are taken. Try again in a few seconds.", [RETRY_AFTER])
 
+    def feeds(self) -> str:
+        """The feeds there are, for pages that show them: their names and addresses, and the type
+        of the newest value, or null where there is none yet."""
+        response.content_type = "application/json"
+        response.headers.update(self._headers())
+        return json.dumps(
+            [
+                {
+                    "name": channel.name,
+                    "url": url("/server/index/" + quote(channel.name)),
+                    "type": None if channel.newest is None else _type_of(channel.newest),
+                }
+                for channel in app_globals.channels.values()
+            ],
+            ensure_ascii=False,
+        )
+
+    def publish(self, id: str) -> str:  # noqa: A002  # the route's name for it
+        """A value from outside, for a feed that is declared `feed.NAME = push`."""
+        if not app_globals.token:
+            abort(404, "Nothing can be published here: push.token is not set.")
+        if request.method != "POST":
+            abort(405, "Publish with POST.", [("Allow", "POST")])
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        # In constant time, or the time it takes would tell how much of a guess is right.
+        right = hmac.compare_digest(token.strip().encode(), app_globals.token.encode())
+        if scheme.lower() != "bearer" or not right:
+            abort(401, "Send Authorization: Bearer and the token.", [_CHALLENGE])
+        if id not in app_globals.pushed:
+            pushed = ", ".join(sorted(app_globals.pushed)) or "none"
+            abort(404, f"There is no feed {id!r} to publish to. There is: {pushed}.")
+        if request.content_length is None:
+            abort(411, "Send the value whole, with a Content-Length.")
+        if request.content_length > app_globals.max_body:
+            abort(413, f"Send at most {app_globals.max_body} bytes: see push.max_body.")
+        try:
+            payload = received(request.headers.get("Content-Type", ""), request.body)
+        except ValueError as error:
+            abort(415 if isinstance(error, UnknownType) else 400, str(error))
+        channel: Channel = app_globals.channels[id]
+        # Good until the next comes, however long that takes.
+        event = channel.publish(Value(payload, computed=time.time(), fresh_until=sys.maxsize))
+        response.content_type = "text/plain"
+        return f"{event.id}\n"
+
     def _channels(self, names: str | None) -> list[Channel]:
         channels: Mapping[str, Channel] = app_globals.channels
         if not channels:
@@ -76,6 +128,8 @@ class ServerController(BaseController):
         if request.method == "GET" and not hands_off and not any(newest):
             # This server must know now whether the format will do.
             newest = [wait_for_event(source, 0, PATIENCE)]
+            if not any(newest) and any(one.since for one in source.troubles()):
+                abort(503, _NO_VALUE, [RETRY_AFTER])
         known = [event for event in newest if event is not None]
         if not all(event.frame(framing) for event in known):
             self._refuse(channels)
@@ -89,7 +143,7 @@ class ServerController(BaseController):
         # What cannot be carried is bytes; or, for an <img>, all but those.
         refusal = self._refusal(list(FORMATS) if self._is_img() else ["multipart"])
         stream: Stream = app_globals.streams.open(
-            source, framing, refusal, limit=limit, last_id=last_id
+            source, framing, refusal=refusal, failure=self._failure(), limit=limit, last_id=last_id
         )
         return stream
 
@@ -139,9 +193,7 @@ class ServerController(BaseController):
         if newest is not None:
             nothing_new = Response("304 Not Modified", [*document.headers, ("ETag", newest.etag)])
         else:
-            text = b"503 Service Unavailable\n\nThere is no value yet. Try again in a while.\n"
-            headers = [*self._headers(), _PLAIN_TEXT, RETRY_AFTER]
-            nothing_new = Response("503 Service Unavailable", headers, text)
+            nothing_new = self._failure()
         patience = wait if wait is not None else 0 if known else PATIENCE
         reached = 0 if newest is None else newest.sequence
         if newest is None and request.method == "HEAD":  # it has no body to wait for
@@ -154,6 +206,7 @@ class ServerController(BaseController):
                 channel,
                 document,
                 refusal=self._refusal(["multipart"]),
+                failure=self._failure(),
                 nothing_new=nothing_new,
                 reached=reached,
                 wait=patience,
@@ -204,6 +257,13 @@ class ServerController(BaseController):
         headers = [*self._headers(), _PLAIN_TEXT]
         return Response("406 Not Acceptable", headers, body)
 
+    def _failure(self) -> Response:
+        """That there is no value, and that it is not for want of waiting."""
+        body = f"503 Service Unavailable\n\n{_NO_VALUE}\n".encode()
+        return Response(
+            "503 Service Unavailable", [*self._headers(), RETRY_AFTER, _PLAIN_TEXT], body
+        )
+
     def _formats(self, channels: list[Channel]) -> list[str]:
         """Those that can carry what is known of the channels."""
         newest = [channel.newest for channel in channels]
@@ -215,3 +275,13 @@ class ServerController(BaseController):
 def _advice(names: list[str]) -> str:
     formats = (f"{FORMATS[name]} (or format={name})" for name in names)
     return f"What there is: {', '.join(formats)}."
+
+
+def _type_of(event: Event) -> str:
+    match event.value.payload:
+        case Text():
+            return "text/plain"
+        case Data():
+            return "application/json"
+        case Blob(_, content_type):
+            return content_type

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from paste.deploy.converters import asbool
 
@@ -82,6 +82,22 @@ class Options:
             return asbool(given)  # type: ignore[no-any-return]
         except ValueError:
             raise self.wrong(name, given, "true or false") from None
+
+    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
+        """One of some words."""
+        given = self._take(name)
+        if given is None:
+            return default
+        if given not in choices:
+            raise self.wrong(name, given, " or ".join(choices))
+        return given
+
+    def below(self, name: str) -> dict[str, str]:
+        """All options that begin with `name` and a dot, named without that."""
+        prefix = name + "."
+        self._known.append(prefix + "…")
+        found = [given for given in self._given if given.startswith(prefix)]
+        return {given.removeprefix(prefix): self._given.pop(given) for given in found}
 
     def wrong(self, name: str, given: str, wanted: str) -> ConfigError:
         """The error to raise for a value that will not do."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import NamedTuple, Protocol
 
-from pushdemo.push.event import CannotCarry, Event
+from pushdemo.push.event import CannotCarry, Event, Trouble
 from pushdemo.push.framing import Framing, json_of
 from pushdemo.push.payload import Blob
 from pushdemo.push.xml import xml_message
@@ -54,21 +54,32 @@ class Answer(Protocol):
     def begin(self, event: Event | None) -> Beginning:
         """The beginning, for the first event, or for none in all that time."""
 
+    def fail(self) -> Beginning:
+        """The beginning and end, where the first value could not be computed."""
+
 
 class StreamAnswer:
     """An endless response, if its format can carry what the feed gives.
 
     head: of the response, for when it can.
     refusal: the response for when it cannot.
+    failure: the response for when there is no value.
     """
 
-    __slots__ = ("_framing", "_head", "_make_head", "_refusal")
+    __slots__ = ("_failure", "_framing", "_head", "_make_head", "_refusal")
 
     patience = PATIENCE
 
     def __init__(
-        self, framing: Framing, head: bytes, refusal: Response, make_head: MakeHead
+        self,
+        framing: Framing,
+        head: bytes,
+        make_head: MakeHead,
+        *,
+        refusal: Response,
+        failure: Response,
     ) -> None:
+        self._failure = failure
         self._framing = framing
         self._head = head
         self._refusal = refusal
@@ -78,6 +89,9 @@ class StreamAnswer:
         if event is not None and not event.frame(self._framing):
             return Beginning(self._refusal.encode(self._make_head), False)
         return Beginning(self._head + self._framing.opening, True)
+
+    def fail(self) -> Beginning:
+        return Beginning(self._failure.encode(self._make_head), False)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,7 @@ class Document:
             ("Content-Type", self.content_type),
             ("ETag", event.etag),
             ("Last-Modified", formatdate(event.value.computed, usegmt=True)),
+            ("Server-Timing", f"compute;dur={event.value.took * 1000:.3f}"),
             *self.headers,
         ]
         return Response("200 OK", headers, body)
@@ -132,6 +147,9 @@ class Whole:
     def encode(self, event: Event) -> bytes:
         return self.document.response(event).encode(self.make_head)
 
+    def trouble(self, trouble: Trouble) -> bytes:  # noqa: ARG002  # its answers are asked to fail
+        return b""
+
     def last(self, frame: bytes) -> bytes:
         return frame
 
@@ -140,15 +158,23 @@ class PollAnswer:
     """One event as a whole response.
 
     refusal: the response for an event that the framing cannot carry.
+    failure: the response for when the feed fails before there is one.
     nothing_new: the response for when there has been none.
     patience: how long that takes, in seconds.
     """
 
-    __slots__ = ("_framing", "_nothing_new", "_refusal", "patience")
+    __slots__ = ("_failure", "_framing", "_nothing_new", "_refusal", "patience")
 
     def __init__(
-        self, framing: Whole, *, refusal: Response, nothing_new: Response, patience: float
+        self,
+        framing: Whole,
+        *,
+        refusal: Response,
+        failure: Response,
+        nothing_new: Response,
+        patience: float,
     ) -> None:
+        self._failure = failure
         self._framing = framing
         self._refusal = refusal
         self._nothing_new = nothing_new
@@ -159,3 +185,6 @@ class PollAnswer:
         if event is None:
             return Beginning(self._nothing_new.encode(make_head), False)
         return Beginning(event.frame(self._framing) or self._refusal.encode(make_head), False)
+
+    def fail(self) -> Beginning:
+        return Beginning(self._failure.encode(self._framing.make_head), False)

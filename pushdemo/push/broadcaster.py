@@ -29,8 +29,8 @@ from collections.abc import Callable
 
 from pushdemo.push.answer import Answer
 from pushdemo.push.channel import Source
-from pushdemo.push.event import Event
-from pushdemo.push.framing import Framing
+from pushdemo.push.event import Event, Trouble
+from pushdemo.push.framing import Framing, heartbeat_of
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +103,12 @@ class _Group:
     waiting: those whose response has not begun, and when their answer loses patience. Blocked
         clients are in none of these.
     members: how many there are in all.
+    troubles: the number of each feed's last trouble that they were told of.
     sent: when something was last sent to all, in the clock's seconds.
     """
 
     __slots__ = ("framing", "limited", "members", "reached", "ready", "sent", "source", "tell",
-                 "told", "waiting")  # fmt: skip
+                 "told", "troubles", "waiting")  # fmt: skip
 
     def __init__(
         self, source: Source, framing: Framing, note: Callable[[_Group], None], now: float
@@ -127,6 +128,8 @@ class _Group:
                 note(self)
 
         self.tell = tell
+        # Before it listens: only a trouble that comes now is about those who come now.
+        self.troubles = {trouble.feed: trouble.number for trouble in source.troubles()}
         source.subscribe(tell, framing)
         self.reached = source.reached
 
@@ -136,6 +139,12 @@ class _Group:
     def sent_of(self, events: list[Event]) -> list[Event]:
         """Those of the events that have been sent to all: the others still will be."""
         return [event for event in events if event.sequence <= self.reached]
+
+    def new_troubles(self) -> list[Trouble]:
+        """Those that have not been told of."""
+        new = [t for t in self.source.troubles() if t.number > self.troubles.get(t.feed, 0)]
+        self.troubles.update((trouble.feed, trouble.number) for trouble in new)
+        return new
 
     def news(self) -> list[Event]:
         """The events that have not been sent to all."""
@@ -321,12 +330,12 @@ class Broadcaster:
             group.waiting[subscriber] = deadline
             self._late = min(self._late, deadline)
 
-    def _begin(self, subscriber: _Subscriber, events: list[Event]) -> None:
+    def _begin(self, subscriber: _Subscriber, events: list[Event], *, failed: bool = False) -> None:
         """Send one client the beginning of its response, and these events."""
         group = subscriber.group
-        assert subscriber.answer is not None
-        beginning = subscriber.answer.begin(events[0] if events else None)
-        subscriber.answer = None
+        answer, subscriber.answer = subscriber.answer, None
+        assert answer is not None
+        beginning = answer.fail() if failed else answer.begin(events[0] if events else None)
         group.waiting.pop(subscriber, None)
         data = beginning.data
         if not beginning.goes_on:
@@ -339,6 +348,9 @@ class Broadcaster:
         if not events:
             self._send(subscriber, data, group.reached)
         self._go_on(subscriber, events, data)
+        for trouble in group.source.troubles():
+            if trouble.since is not None and subscriber in group.place(subscriber):
+                self._send(subscriber, group.framing.trouble(trouble), group.reached)
 
     def _go_on(self, subscriber: _Subscriber, events: list[Event], head: bytes = b"") -> None:
         """Send one client these events, as far as it takes them."""
@@ -363,12 +375,18 @@ class Broadcaster:
     def _broadcast(self) -> None:
         for _ in range(len(self._news)):
             group = self._news.popleft()
-            for event in group.news():
+            news = group.news()
+            for trouble in group.new_troubles():
+                self._send_to_all(group, group.framing.trouble(trouble))
+                if trouble.since is not None and not news:
+                    for subscriber in list(group.waiting):
+                        self._begin(subscriber, [], failed=True)
+            for event in news:
                 before, group.reached = group.reached, event.sequence
-                frame = event.frame(group.framing)
-                if frame:  # or else there is silence, which heartbeats are to fill
+                if frame := event.frame(group.framing):
+                    # Or else there is silence, which heartbeats are to fill.
                     group.sent = self._clock()
-                self._send_to_ready(group, frame, before)
+                    self._send_to_ready(group, frame, before)
                 for subscriber in list(group.limited):
                     self._deliver(subscriber, event)
                 for subscriber in list(group.waiting):
@@ -376,11 +394,17 @@ class Broadcaster:
                         self._begin(subscriber, [event])
 
     def _beat(self, group: _Group) -> None:
-        """Send a heartbeat to all who have begun."""
+        """Send a heartbeat to all who have begun; where the format has none, the newest again."""
         group.sent = self._clock()
-        self._send_to_ready(group, group.framing.heartbeat, group.reached)
+        self._send_to_all(group, heartbeat_of(group.framing, group.source.state()))
+
+    def _send_to_all(self, group: _Group, data: bytes) -> None:
+        """Send what is no event, and is not counted as one."""
+        if not data:
+            return  # the format has no way to say it
+        self._send_to_ready(group, data, group.reached)
         for subscriber in list(group.limited):
-            self._send(subscriber, group.framing.heartbeat, group.reached)
+            self._send(subscriber, data, group.reached)
 
     def _send_to_ready(self, group: _Group, data: bytes, before: int) -> None:
         """The loop that matters: what stands in it is paid for each client and event.
@@ -388,8 +412,6 @@ class Broadcaster:
         before: how far a client has come to whom nothing of the data could be sent.
         """
         size = len(data)
-        if not size:
-            return  # the format cannot carry this event
         troubled = []
         for subscriber in group.ready:
             try:

@@ -14,6 +14,7 @@ no lock held; it must return at once.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -21,7 +22,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from pushdemo.push.event import Encoder, Event, Value
+from pushdemo.push.event import Encoder, Event, Trouble, Value
+
+log = logging.getLogger(__name__)
 
 Listener = Callable[[], None]
 
@@ -52,15 +55,18 @@ class Source(Protocol):
     def resume(self, last_id: str) -> list[Event] | None:
         """The events after the one with that id; None if some of them are gone."""
 
+    def troubles(self) -> list[Trouble]:
+        """Each feed's last trouble, or the end of it."""
+
 
 class Listeners(dict[Listener, "Encoder | None"]):
     """Who is to be told, and in which format each will want the event."""
 
-    def prepare(self, event: Event) -> None:
-        """Encode it for all of them, in the publisher's thread and off the delivery path."""
-        for encoder in set(self.values()):
-            if encoder is not None:
-                event.frame(encoder)
+    def prepare(self, event: Event) -> bool:
+        """Encode it for all of them, in the publisher's thread and off the delivery path. False if
+        there is a format that cannot carry it."""
+        frames = [event.frame(encoder) for encoder in set(self.values()) if encoder is not None]
+        return all(frames)
 
     def tell(self) -> None:
         for listener in self:
@@ -93,6 +99,9 @@ class Channel:
         self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=history)
         self._listeners = Listeners()
+        self._carried = True  # by all formats that were asked for
+        self._fresh_until = 0  # until when the newest value may be shown to who comes
+        self._trouble: Trouble | None = None
 
     @property
     def watched(self) -> bool:
@@ -106,10 +115,9 @@ class Channel:
         with self._lock:
             if not self._events:
                 return None
-            newest = self._events[-1]
-            if not self._listeners and newest.value.fresh_until <= self._clock():
+            if not self._listeners and self._fresh_until <= self._clock():
                 return None
-            return newest
+            return self._events[-1]
 
     def state(self) -> list[Event]:
         newest = self.newest
@@ -139,17 +147,37 @@ class Channel:
         """Make `value` the newest event and tell all subscribers."""
         with self._lock:
             self.reached += 1
+            self._fresh_until = value.fresh_until
             event = Event(self.reached, self.id_of(self.reached), self.name, value)
             self._events.append(event)
             listeners = Listeners(self._listeners)
-        listeners.prepare(event)
+        carried = listeners.prepare(event)
+        if not carried and self._carried:  # once a streak, not once an event
+            log.warning("feed %s gives what some who watch it cannot be sent", self.name)
+        self._carried = carried
         listeners.tell()
         return event
+
+    def troubles(self) -> list[Trouble]:
+        return [] if self._trouble is None else [self._trouble]
+
+    def report(self, since: float | None) -> None:
+        """The feed fails, since that time, or works again; tell all subscribers."""
+        with self._lock:
+            number = 1 if self._trouble is None else self._trouble.number + 1
+            self._trouble = Trouble(number, self.name, since)
+            listeners = Listeners(self._listeners)
+        listeners.tell()
+
+    def renew(self, value: Value) -> None:
+        """The newest value was computed again, and is the same: no event, but good for longer."""
+        with self._lock:
+            self._fresh_until = value.fresh_until
 
     def subscribe(self, listener: Listener, encoder: Encoder | None = None) -> None:
         with self._lock:
             first = not self._listeners
-            if first and self._events and self._events[-1].value.fresh_until <= self._clock():
+            if first and self._fresh_until <= self._clock():
                 # Once it is watched again, this would pass for the state of things. What it was
                 # stays known by its number: a client that resumes from there is told of the gap
                 # as soon as there is another.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pushdemo.push.payload import Payload
 
@@ -35,11 +35,26 @@ class Value:
 
     computed: when its computation began, in seconds since the epoch (wall clock: for people).
     fresh_until: when it is due to be computed again, in nanoseconds of the monotonic clock.
+    took: seconds that its computation took.
     """
 
     payload: Payload
     computed: float
     fresh_until: int
+    took: float = 0.0
+
+
+class Trouble(NamedTuple):
+    """A feed fails, or works again. Not an event: its last good value is still the newest.
+
+    number: counts the troubles of one channel, and their ends, from 1.
+    feed: whose it is.
+    since: when it failed first, in seconds since the epoch; None when it works again.
+    """
+
+    number: int
+    feed: str
+    since: float | None
 
 
 class Event:

@@ -1,4 +1,4 @@
-"""A feed: a name, a function, how often to send its value and how long that value is good."""
+"""A feed: a name, where its value comes from, how often to send it and how long it is good."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pushdemo.lib.memoize import memorize
 from pushdemo.push.event import Value
-from pushdemo.push.payload import payload_of
+from pushdemo.push.executor import Executor
 
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -15,27 +15,30 @@ SECOND = 1_000_000_000  # nanoseconds
 class Feed:
     """One feed.
 
-    function: takes nothing, returns the value; see pushdemo.push.payload for what it may be.
+    executor: computes the value.
     interval: seconds from one beat to the next, more than 0.
-    duration: seconds for which a value is good, so that the function runs at most once in them.
+    duration: seconds for which a value is good, so that it is computed at most once in them.
     repeat: send the value on every beat, as the seed does; or else only one that has changed.
+    timeout: seconds after which a computation is given up, more than 0.
     wall: seconds since the epoch.
     """
 
     def __init__(
         self,
         name: str,
-        function: Callable[[], object],
+        executor: Executor,
         *,
         interval: float,
         duration: float,
         repeat: bool = True,
+        timeout: float = 300.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.interval = round(interval * SECOND)
         self.repeat = repeat
-        self._function = function
+        self.timeout = round(timeout * SECOND)
+        self._executor = executor
         self._duration = round(duration * SECOND)
         self._wall = wall
         # The memo's clock is the beat's own time, in whole nanoseconds, and not the moment at
@@ -48,14 +51,21 @@ class Feed:
 
     def value(self, beat: int) -> Value:
         """The value for the beat at `beat` nanoseconds: computed now, or the one that is still
-        good. One thread at a time. Raises what the function raises."""
+        good. One thread at a time. Raises what the executor raises."""
         self._beat = beat
         return self._memoized()
 
+    def abandon(self) -> None:
+        """A computation takes too long: whoever asks next is not to wait for it, too."""
+        self._memoized.invalidate()
+        self._executor.abandon()
+
+    def close(self) -> None:
+        """There will be no more values."""
+        self._executor.close()
+
     def _compute(self) -> Value:
-        computed = self._wall()
-        return Value(
-            payload=payload_of(self._function()),
-            computed=computed,
-            fresh_until=self._beat + self._duration,
-        )
+        computed, began = self._wall(), time.monotonic()
+        due = self._beat + self._duration
+        payload = self._executor.run()
+        return Value(payload, computed, took=time.monotonic() - began, fresh_until=due)

@@ -21,12 +21,13 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import quote
 
-from pushdemo.push.event import CannotCarry, Encoder, Event
+from pushdemo.push.event import CannotCarry, Encoder, Event, Trouble
 from pushdemo.push.payload import Blob, Data, Text
 from pushdemo.push.xml import xml_message
 
@@ -44,7 +45,7 @@ class Framing(Encoder, Protocol):
     content_type: the value of the response's Content-Type.
     content_encoding: that of its Content-Encoding, or None.
     opening: what stands before the first frame.
-    heartbeat: what may stand between two frames, and says nothing.
+    heartbeat: what may stand between two frames, and says nothing; empty where nothing may.
     reset: a frame that says: events may be missing before the next.
     """
 
@@ -63,8 +64,22 @@ class Framing(Encoder, Protocol):
     @property
     def reset(self) -> bytes: ...
 
+    def trouble(self, trouble: Trouble) -> bytes:
+        """What says that a feed fails, or works again."""
+
     def last(self, frame: bytes) -> bytes:
         """A frame of `encode`, changed so that it ends the stream."""
+
+
+def _trouble_json(trouble: Trouble) -> str:
+    content: dict[str, object] = {"event": _trouble_name(trouble), "feed": trouble.feed}
+    if trouble.since is not None:
+        content["since"] = round(trouble.since, 3)
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _trouble_name(trouble: Trouble) -> str:
+    return "recovered" if trouble.since is None else "error"
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,7 @@ class Multipart:
             f"Content-Length: {len(body)}",
             # The value's age survives a late joiner and a repeat: it is a date.
             f"Last-Modified: {formatdate(event.value.computed, usegmt=True)}",
+            f"Server-Timing: compute;dur={event.value.took * 1000:.3f}",
             f"Event-ID: {event.id}",
             f"Retry: {self.retry}",
         ]
@@ -133,6 +149,16 @@ class Multipart:
         return b"".join(
             ("\r\n".join(head).encode(), b"\r\n\r\n", body, b"\r\n", self.delimiter, b"\r\n")
         )
+
+    def trouble(self, trouble: Trouble) -> bytes:
+        body = _trouble_json(trouble).encode()
+        head = (
+            f"Event: {_trouble_name(trouble)}\r\n"
+            "Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n"
+            "\r\n"
+        )
+        return b"".join((head.encode(), body, b"\r\n", self.opening))
 
     def last(self, frame: bytes) -> bytes:
         return frame[:-2] + b"--\r\n"
@@ -185,6 +211,9 @@ class Images:
             raise CannotCarry
         return payload.data + b"\r\n" + self.opening
 
+    def trouble(self, trouble: Trouble) -> bytes:  # noqa: ARG002
+        return b""
+
     def last(self, frame: bytes) -> bytes:
         return frame.removesuffix(b"\r\n\r\n") + b"--\r\n"
 
@@ -218,11 +247,16 @@ class EventStream:
                 lines = [encoded]
             case Blob():
                 raise CannotCarry
-        fields = [f"id: {event.id}"]
+        # A comment: there is no field for it, and data is the value alone.
+        when = f": computed={event.value.computed:.6f} took={event.value.took:.6f}"
+        fields = [when, f"id: {event.id}"]
         if self.named:
             fields.append(f"event: {event.feed}")
         fields += [f"data: {line}" for line in lines]
         return "\n".join((*fields, "", "")).encode()
+
+    def trouble(self, trouble: Trouble) -> bytes:
+        return f"event: {_trouble_name(trouble)}\ndata: {_trouble_json(trouble)}\n\n".encode()
 
     def last(self, frame: bytes) -> bytes:
         return frame
@@ -231,7 +265,8 @@ class EventStream:
 @dataclass(frozen=True)
 class NdJson:
     """`application/x-ndjson`: each event a line, with a JSON object: its id, its feed's name, when
-    its value was computed (seconds since the epoch), and the value. It cannot carry bytes."""
+    its value was computed (seconds since the epoch), how long that took (seconds), and the value.
+    It cannot carry bytes."""
 
     content_type = "application/x-ndjson"
     content_encoding = None
@@ -242,11 +277,19 @@ class NdJson:
     def encode(self, event: Event) -> bytes:
         value = json_of(event)
         head = json.dumps(
-            {"id": event.id, "feed": event.feed, "computed": round(event.value.computed, 6)},
+            {
+                "id": event.id,
+                "feed": event.feed,
+                "computed": round(event.value.computed, 6),
+                "took": round(event.value.took, 6),
+            },
             ensure_ascii=False,
             separators=(",", ":"),
         )
         return f'{head[:-1]},"value":{value}}}\n'.encode()
+
+    def trouble(self, trouble: Trouble) -> bytes:
+        return _trouble_json(trouble).encode() + b"\n"
 
     def last(self, frame: bytes) -> bytes:
         return frame
@@ -301,6 +344,9 @@ class Gzip:
             raise CannotCarry
         return compress(frame)
 
+    def trouble(self, trouble: Trouble) -> bytes:
+        return compress(self.inner.trouble(trouble))
+
     def last(self, frame: bytes) -> bytes:
         raise NotImplementedError("a compressed stream has no end that all clients could share")
 
@@ -309,6 +355,11 @@ def compress(data: bytes) -> bytes:
     """Deflate blocks (RFC 1951) that stand for `data`, whatever came before and comes after."""
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
+def heartbeat_of(framing: Framing, state: Sequence[Event]) -> bytes:
+    """What fills a silence: the framing's heartbeat or, where it has none, the newest event."""
+    return framing.heartbeat or b"".join(event.frame(framing) for event in state[-1:])
 
 
 def named(framing: Framing) -> Framing:

@@ -14,7 +14,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from pushdemo.push.channel import Channel, Listener, Listeners, Source
-from pushdemo.push.event import Encoder, Event
+from pushdemo.push.event import Encoder, Event, Trouble
 
 SEPARATOR = "."  # in an id; it needs no escape in a header, nor in a URL
 
@@ -84,6 +84,9 @@ class Mix:
             resumed.append(own)
         return resumed
 
+    def troubles(self) -> list[Trouble]:
+        return [trouble for part in self._parts for trouble in part.channel.troubles()]
+
     def subscribe(self, listener: Listener, encoder: Encoder | None = None) -> None:
         with self._lock:
             first = not self._listeners
@@ -137,8 +140,7 @@ class Mix:
             listeners = Listeners(self._listeners)
         for event in taken:
             listeners.prepare(event)
-        if taken:
-            listeners.tell()
+        listeners.tell()  # though nothing was taken: then it is of a trouble
 
 
 class Mixes:

@@ -16,6 +16,9 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
 
 
+_CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """Text without lone surrogates."""
@@ -73,6 +76,39 @@ def payload_of(result: object) -> Payload:
     if result is None or isinstance(result, bool | int | float | dict | list | tuple):
         return _data(result)
     return Text(_SURROGATES.sub("\ufffd", str(result)))
+
+
+class UnknownType(ValueError):
+    """A Content-Type that is none, or that says what cannot be read."""
+
+
+def received(content_type: str, body: bytes) -> Payload:
+    """What to send for a value that came as the body of a request, of that Content-Type.
+
+    `text/plain` is text, `application/json` is data, anything else stays bytes of its type.
+
+    Raises UnknownType for what is no media type, or a charset that nobody knows, and ValueError
+    for a body that is not what its type says.
+    """
+    if not _CONTENT_TYPE.fullmatch(content_type):
+        raise UnknownType("Send a Content-Type, such as text/plain or application/json.")
+    kind, _, parameters = content_type.partition(";")
+    kind = kind.strip().lower()
+    if kind == "text/plain":
+        charset = _CHARSET.search(parameters)
+        name = charset[1] if charset else "utf-8"
+        try:
+            return Text(_SURROGATES.sub("\ufffd", body.decode(name)))
+        except LookupError:
+            raise UnknownType(f"The charset {name} is not known; send UTF-8.") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"The body is not {name}.") from None
+    if kind == "application/json":
+        try:
+            return _data(json.loads(body))
+        except (ValueError, RecursionError):
+            raise ValueError("The body is not JSON (RFC 8259).") from None
+    return Blob(body, content_type)
 
 
 def _data(result: object) -> Data:

@@ -16,8 +16,8 @@ from typing import Protocol
 from pushdemo.push.answer import Document, MakeHead, PollAnswer, Response, StreamAnswer, Whole
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Source
-from pushdemo.push.event import Event
-from pushdemo.push.framing import Framing
+from pushdemo.push.event import Event, Trouble
+from pushdemo.push.framing import Framing, heartbeat_of
 
 # In environ, from a server that hands off what has a `hand_off`.
 HANDS_OFF = "pushdemo.hands_off"
@@ -55,20 +55,22 @@ class Streams:
         self,
         source: Source,
         framing: Framing,
-        refusal: Response,
         *,
+        refusal: Response,
+        failure: Response,
         limit: int | None = None,
         last_id: str | None = None,
     ) -> Stream:
         """A new stream, of `limit` events where that is not None.
 
         refusal: the response if the framing turns out to be unable to carry the source's values.
+        failure: the response if the first value cannot be computed.
         last_id: of the last event that the client has seen, if it has seen any.
 
         Raises TooManyStreams. What is opened must be closed, by a WSGI server as by others.
         """
         self._take_place()
-        return Stream(self, source, framing, refusal, limit, last_id)
+        return Stream(self, source, framing, refusal, failure, limit, last_id)
 
     def poll(
         self,
@@ -76,6 +78,7 @@ class Streams:
         document: Document,
         *,
         refusal: Response,
+        failure: Response,
         nothing_new: Response,
         reached: int,
         wait: float,
@@ -83,7 +86,7 @@ class Streams:
         """A new poll: the first event with a number above `reached`, as `document` has it, or
         `nothing_new` after `wait` seconds. Raises TooManyStreams."""
         self._take_place()
-        return Poll(self, source, document, refusal, nothing_new, reached, wait)
+        return Poll(self, source, document, refusal, failure, nothing_new, reached, wait)
 
     def _take_place(self) -> None:
         with self._lock:
@@ -99,9 +102,10 @@ class Streams:
 
 def wait_for_event(source: Source, reached: int, seconds: float) -> Event | None:
     """The first event of `source` with a number above `reached`, for whoever has a thread to wait
-    in; None if there is none for `seconds`."""
+    in; None if there is none for `seconds`, or a feed fails meanwhile."""
     deadline = time.monotonic() + seconds
     news = threading.Event()
+    troubles = source.troubles()
     source.subscribe(news.set)
     try:
         while True:
@@ -109,6 +113,8 @@ def wait_for_event(source: Source, reached: int, seconds: float) -> Event | None
             for event in [*source.state(), *source.since(reached)]:
                 if event.sequence > reached:
                     return event
+            if source.troubles() != troubles:
+                return None
             if not news.wait(deadline - time.monotonic()):
                 return None
     finally:
@@ -154,6 +160,7 @@ class Stream(_Body):
         source: Source,
         framing: Framing,
         refusal: Response,
+        failure: Response,
         limit: int | None,
         last_id: str | None,
     ) -> None:
@@ -161,13 +168,17 @@ class Stream(_Body):
         self._source = source
         self._framing = framing
         self._refusal = refusal
+        self._failure = failure
         self._limit = limit
         self._last_id = last_id
+        self._told: dict[str, Trouble] = {}
         self._pieces: Iterator[bytes] | None = None
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
         """See HandsOff."""
-        answer = StreamAnswer(self._framing, head, self._refusal, make_head)
+        answer = StreamAnswer(
+            self._framing, head, make_head, refusal=self._refusal, failure=self._failure
+        )
         self._give_away(
             lambda on_close: self._streams.broadcaster.attach(
                 sock, answer, self._source, self._framing,
@@ -186,7 +197,7 @@ class Stream(_Body):
         super().close()
 
     def _iterate(self) -> Iterator[bytes]:
-        source, framing, left = self._source, self._framing, self._limit
+        source, framing = self._source, self._framing
         news = threading.Event()
         source.subscribe(news.set, framing)
         try:
@@ -198,24 +209,41 @@ class Stream(_Body):
             while True:
                 for event in events:
                     reached = max(reached, event.sequence)
-                    if frame := event.frame(framing):
-                        if left is not None:
-                            left -= 1
-                            if left == 0:
-                                yield before + framing.last(frame)
-                                return
+                    if frame := self._next_frame(event):
                         yield before + frame
                         before, due = b"", self._next_heartbeat()
-                if before:  # nothing there yet: let the client have the headers meanwhile
+                    if self._limit == 0:
+                        return
+                # Where nothing is there yet, the client is to have the headers meanwhile.
+                if before := before + self._notices():
                     yield before
                     before, due = b"", self._next_heartbeat()
                 if not news.wait(due - time.monotonic()):
-                    yield framing.heartbeat
+                    yield heartbeat_of(framing, source.state())
                     due = self._next_heartbeat()
                 news.clear()
                 events = source.since(reached)
         finally:
             source.unsubscribe(news.set)
+
+    def _next_frame(self, event: Event) -> bytes:
+        """The event's frame, counted."""
+        frame = event.frame(self._framing)
+        if frame and self._limit is not None:
+            self._limit -= 1
+            if self._limit == 0:
+                frame = self._framing.last(frame)
+        return frame
+
+    def _notices(self) -> bytes:
+        """What there is to say of troubles, and has not been said."""
+        told, self._told = self._told, {one.feed: one for one in self._source.troubles()}
+        return b"".join(
+            self._framing.trouble(trouble)
+            for trouble in self._told.values()
+            # That something works again is news only to who was told that it did not.
+            if trouble != told.get(trouble.feed) and (trouble.since is not None or told)
+        )
 
     def _next_heartbeat(self) -> float:
         return time.monotonic() + self._streams.heartbeat
@@ -240,6 +268,7 @@ class Poll(_Body):
         source: Source,
         document: Document,
         refusal: Response,
+        failure: Response,
         nothing_new: Response,
         reached: int,
         wait: float,
@@ -248,6 +277,7 @@ class Poll(_Body):
         self._source = source
         self._document = document
         self._refusal = refusal
+        self._failure = failure
         self._nothing_new = nothing_new
         self._reached = reached
         self._wait = wait
@@ -256,7 +286,11 @@ class Poll(_Body):
         """See HandsOff."""
         framing = Whole(self._document, make_head)
         answer = PollAnswer(
-            framing, refusal=self._refusal, nothing_new=self._nothing_new, patience=self._wait
+            framing,
+            refusal=self._refusal,
+            failure=self._failure,
+            nothing_new=self._nothing_new,
+            patience=self._wait,
         )
         self._give_away(
             lambda on_close: self._streams.broadcaster.attach(

@@ -1,0 +1,191 @@
+"""Where a feed's function runs: threads, and real processes that really die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pushdemo.push.executor import FeedFailed, InProcess, InThread, decode, encode
+from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
+from tests.servers import HANG, until
+
+Make = Callable[..., InProcess]
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+payloads: st.SearchStrategy[Payload] = st.one_of(
+    texts.map(Text),
+    st.dictionaries(texts, st.integers() | texts).map(lambda value: Data(str(value))),
+    st.builds(Blob, st.binary(), st.sampled_from(["image/png", "text/plain; charset=utf-8"])),
+)
+
+FUNCTIONS = """
+import itertools, os, signal, sys, time
+
+counter = itertools.count(1)
+
+def count():
+    return {"number": next(counter), "pid": os.getpid()}
+
+def argue(region, size="1"):
+    return f"{region} {size}"
+
+def fail():
+    raise ZeroDivisionError("no")
+
+def leave():
+    os._exit(7)
+
+def give_up():
+    sys.exit("enough")
+
+def hang():
+    time.sleep(3600)
+
+def large():
+    return b"x" * 50_000_000, "image/png"
+
+def bad():
+    return float("nan")
+"""
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes executors whose functions are the ones above."""
+    (tmp_path / "feedfunctions.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made: list[InProcess] = []
+
+    def make(name: str, **arguments: str) -> InProcess:
+        made.append(InProcess(name, f"feedfunctions:{name}", arguments))
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.close()
+
+
+@given(payloads)
+def test_a_payload_comes_through_the_pipe_as_it_was(payload: Payload) -> None:
+    assert decode(b"".join(encode(payload))) == payload
+
+
+def test_a_thread_s_value_and_its_error_are_the_function_s() -> None:
+    assert InThread("x", lambda: [1]).run() == payload_of([1])
+    with pytest.raises(IndexError):
+        InThread("x", lambda: [][0]).run()
+
+
+def test_a_function_that_computes_in_python_earns_a_hint_and_only_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def busy() -> str:
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+        return "done"
+
+    executor = InThread("orders", busy)
+    for _ in range(2):
+        assert executor.run() == Text("done")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "feed.orders.executor = process" in caplog.text
+
+
+def test_a_function_that_waits_earns_none(caplog: pytest.LogCaptureFixture) -> None:
+    InThread("x", lambda: time.sleep(0.1)).run()
+    assert not caplog.records
+
+
+def test_a_process_is_another_one_and_is_kept(process: Make) -> None:
+    executor = process("count")
+    first, second = executor.run(), executor.run()
+    assert isinstance(first, Data)
+    assert isinstance(second, Data)
+    assert (first.value["number"], second.value["number"]) == (1, 2)
+    assert first.value["pid"] == second.value["pid"] != os.getpid()
+
+
+def test_arguments_are_handed_on(process: Make) -> None:
+    assert process("argue", region="eu").run() == Text("eu 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("fail", r"(?s)Traceback .*in fail\n.*ZeroDivisionError: no"),
+        ("bad", "ValueError"),
+        ("give_up", "SystemExit: enough"),
+        ("leave", r"its process died \(exit code 7\)"),
+    ],
+)
+def test_what_goes_wrong_over_there_is_told_here_and_it_runs_again(
+    process: Make, name: str, says: str
+) -> None:
+    executor = process(name)
+    for _ in range(2):
+        with pytest.raises(FeedFailed, match=says):
+            executor.run()
+
+
+def test_a_killed_process_is_replaced(process: Make) -> None:
+    executor = process("count")
+    before = executor.run()
+    assert isinstance(before, Data)
+    os.kill(before.value["pid"], signal.SIGKILL)
+    with pytest.raises(FeedFailed, match=r"its process died \(SIGKILL\)"):
+        executor.run()
+    after = executor.run()
+    assert isinstance(after, Data)
+    assert after.value["number"] == 1
+    assert after.value["pid"] != before.value["pid"]
+
+
+def test_a_process_that_hangs_can_be_abandoned(process: Make) -> None:
+    executor = process("hang")
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            executor.run()
+        except FeedFailed as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: executor._worker is not None, "the process")
+    executor.abandon()
+    thread.join(HANG)
+    assert [str(error) for error in failures] == ["its process died (SIGKILL)"]
+
+
+def test_a_large_value_comes_whole(process: Make) -> None:
+    payload = process("large").run()
+    assert isinstance(payload, Blob)
+    assert len(payload.data) == 50_000_000
+    assert payload.content_type == "image/png"
+
+
+def test_a_closed_one_leaves_no_process(process: Make) -> None:
+    executor = process("count")
+    payload = executor.run()
+    assert isinstance(payload, Data)
+    executor.close()
+    pid = payload.value["pid"]
+
+    def gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    until(gone, "the process to end")

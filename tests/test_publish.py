@@ -1,0 +1,182 @@
+"""Values from outside: POST /server/publish/FEED."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import HANG, Paster, Reader
+
+HEADERS = {"Authorization": "Bearer secret", "Content-Type": "text/plain"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paster]:
+    paster = Paster(
+        tmp_path_factory.mktemp("server"),
+        "push.token = secret\npush.max_body = 1000\nfeed.outside = push\nfeed.outside.history = 9\n"
+        "feed.empty = push",
+    )
+    yield paster
+    paster.close()
+
+
+def post(
+    server: Paster, body: bytes, feed: str = "outside", **headers: str | None
+) -> tuple[int, dict[str, str], bytes]:
+    given = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"POST /server/publish/{feed} HTTP/1.1", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in given.items() if value is not None]
+    with Reader(server.address, "\r\n".join((*lines, "", "")).encode() + body) as reader:
+        status, answered = reader.head()
+        return status, answered, reader.rest()
+
+
+def test_a_published_value_is_on_every_stream_and_is_answered_with_its_id(server: Paster) -> None:
+    with server.connect("/server/index/outside?format=ndjson") as stream:
+        status, _, event_id = post(server, "ünï".encode())
+        assert status == 200
+        assert stream.head()[0] == 200
+        line = stream.line()
+        assert f'"id":"{event_id.decode().strip()}"'.encode() in line
+        assert '"value":"ünï"'.encode() in line
+        post(server, b'{"a": [1, null]}', Content_Type="application/json; charset=utf-8")
+        assert b'"value":{"a":[1,null]}' in stream.line()
+
+
+def test_bytes_are_sent_as_what_they_are(server: Paster) -> None:
+    assert post(server, b"\x89PNG --test", Content_Type="image/png")[0] == 200
+    with server.connect("/server/index/outside?limit=1") as stream:
+        headers, body = stream.open().part()
+    assert (headers["content-type"], body) == ("image/png", b"\x89PNG --test")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "challenged"),
+    [(None, True), ("Bearer", True), ("Bearer wrong", True), ("Basic secret", True),
+     ("Bearer secret2", True), ("Bearer \xff", True), ("bearer secret", False)],
+)  # fmt: skip
+def test_only_who_knows_the_token_may_publish(
+    server: Paster, authorization: str | None, challenged: bool
+) -> None:
+    status, headers, _ = post(server, b"x", Authorization=authorization)
+    assert status == (401 if challenged else 200)
+    assert ("www-authenticate" in headers) is challenged
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"\xff", "text/plain", 400),
+        (b"\xe9", "text/plain; charset=latin-1", 200),
+        (b"x", "text/plain; charset=klingon", 415),
+        (b"{", "application/json", 400),
+        (b"NaN", "application/json", 400),
+        (b"[" * 900 + b"]" * 900, "application/json", 200),
+        (b"x", None, 415),
+        (b"x", "nonsense", 415),
+        (b"x" * 1000, "text/plain", 200),
+        (b"x" * 1001, "text/plain", 413),
+    ],
+)
+def test_what_is_not_what_it_says_is_refused(
+    server: Paster, body: bytes, content_type: str | None, status: int
+) -> None:
+    if body.startswith(b"[["):
+        body = body[:400] + body[-400:]
+    assert post(server, body, Content_Type=content_type)[0] == status
+
+
+@pytest.mark.parametrize(("feed", "status"), [("clock", 404), ("nowhere", 404), ("empty", 200)])
+def test_only_what_is_declared_for_it_can_be_published_to(
+    server: Paster, feed: str, status: int
+) -> None:
+    code, _, body = post(server, b"x", feed=feed)
+    assert code == status
+    if status == 404:
+        assert b"There is: empty, outside" in body
+
+
+def test_it_is_for_posting(server: Paster) -> None:
+    status, headers, _ = server.get("/server/publish/outside")
+    assert (status, headers["allow"]) == (405, "POST")
+
+
+def test_without_a_token_there_is_no_such_address(tmp_path: Path) -> None:
+    paster = Paster(tmp_path)
+    try:
+        assert post(paster, b"x", feed="clock")[0] == 404
+    finally:
+        paster.close()
+
+
+def test_pages_can_ask_which_feeds_there_are(server: Paster) -> None:
+    post(server, b"x", Content_Type="image/png")
+    status, headers, body = server.get("/server/feeds")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    feeds = {feed["name"]: feed for feed in json.loads(body)}
+    assert list(feeds)[-2:] == ["outside", "empty"]
+    assert feeds["outside"] == {
+        "name": "outside",
+        "url": "/server/index/outside",
+        "type": "image/png",
+    }
+
+
+def run(*arguments: str, value: bytes = b"", token: str | None = "secret") -> tuple[int, str, str]:
+    """The command's exit code, and what it said on both outputs."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "pushdemo.commands.main", "publish", *arguments],
+        input=value,
+        capture_output=True,
+        timeout=HANG,
+        env={**os.environ, "PUSHDEMO_TOKEN": token or ""},
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_the_command_publishes_a_file_or_standard_input(server: Paster, tmp_path: Path) -> None:
+    file = tmp_path / "value.json"
+    file.write_text("[1, 2]")
+    with server.connect("/server/index/empty?format=ndjson") as stream:
+        for arguments, value, expected in [
+            ((str(file),), b"", [1, 2]),
+            (("-",), b"text", "text"),
+            (("-", "--type=application/json"), b"{}", {}),
+        ]:
+            code, said, _ = run("empty", *arguments, f"--url={server.url}", value=value)
+            assert code == 0
+            if expected == [1, 2]:
+                assert stream.head()[0] == 200
+            event = json.loads(stream.line())
+            while event["id"] != said.strip():  # what was there before
+                event = json.loads(stream.line())
+            assert event["value"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "token", "code", "says"),
+    [
+        (("outside", "-"), "wrong", 1, "pushdemo: 401 Unauthorized: Send Authorization: Bearer"),
+        (("nowhere", "-"), "secret", 1, "pushdemo: 404 Not Found: There is no feed 'nowhere'"),
+        (("outside", "/no/such/file"), "secret", 1, "No such file or directory"),
+        (("outside", "-"), None, 2, "there is no token: set PUSHDEMO_TOKEN, or give --token"),
+        (("outside", "-", "--url=ftp://x"), "secret", 2, "'ftp://x' is no http or https URL"),
+        (("outside", "-", "--url=http://127.0.0.1:1"), "secret", 1, "cannot be reached"),
+    ],
+)
+def test_the_command_says_in_a_line_what_is_wrong(
+    server: Paster, arguments: tuple[str, ...], token: str | None, code: int, says: str
+) -> None:
+    url = () if any("--url" in one for one in arguments) else (f"--url={server.url}",)
+    returned, _, said = run(*arguments, *url, value=b"x", token=token)
+    assert returned == code
+    assert says in said
+    assert "Traceback" not in said
