@@ -157,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             if (folder / name).is_file():
                 self._send_file(folder / name)
                 return
-        if name == "favicon.ico":  # browsers ask when they like
+        # Browsers ask for the one when they like; and of feeds a scripted server has just one.
+        if name in ("favicon.ico", "server/feeds"):
             self.send_error(404)
             return
         exchange = Exchange(self)

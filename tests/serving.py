@@ -24,6 +24,7 @@ def environment(directory: Path) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": f"{directory}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        "XDG_CACHE_HOME": str(directory),  # where the demo keeps its database
         # Bytecode is told from old bytecode by the second: not enough for a test that edits.
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -102,6 +103,19 @@ def test_a_stream_ends_with_its_page(tab: Browser, checkout: Path) -> None:
                 return reader.head()[0] == 200
 
         until(free, "the stream's end")
+
+
+def test_a_page_shows_each_feed_in_its_natural_way(tab: Browser, serving: Serving) -> None:
+    tab.open(serving.url + "/feeds.html")
+    value = "document.querySelector('[data-feed={}]')"
+    tab.wait_for(f"/cpu_percent/.test({value.format('load')}.querySelector('th').innerText)", 30)
+    assert tab.evaluate(f"{value.format('load')}.querySelectorAll('tr').length") > 3
+    before = tab.evaluate(f"{value.format('load')}.innerText")
+    tab.wait_for(f"{value.format('load')}.innerText !== {json.dumps(before)}", 30)
+    tab.wait_for(f"{value.format('plot')}.querySelector('img').naturalWidth > 300", 60)
+    tab.wait_for(f"/^[0-9]{{4}}-/.test({value.format('clock')}.innerText)")
+    # A table of tables; each row of a sequence is a row.
+    tab.wait_for(f"{value.format('report')}.querySelectorAll('td table tr').length > 10", 60)
 
 
 def test_our_page_comes_back_when_the_server_does(tab: Browser, checkout: Path) -> None:

@@ -13,6 +13,8 @@ from email.utils import formatdate
 
 import pytest
 
+from pushdemo.push.event import Trouble
+from pushdemo.push.framing import Multipart
 from tests.browsers import Browser
 from tests.preloading import NO_WORKERS, preloaded
 from tests.scripted_server import MULTIPART, PAGES, Exchange, ScriptedServer, ours, seeds
@@ -169,7 +171,7 @@ def test_a_full_server_is_asked_again_when_it_said(page: Browser, scripted: Scri
     refused = scripted.accept()
     began = time.monotonic()
     refused.answer("503 Service Unavailable", {"Retry-After": "1"}, b"full")
-    page.wait_for(f"{STATE} === 'The server is full. Reconnecting in 1 s'")
+    page.wait_for(f"{STATE} === 'The server is full, or has no value yet. Reconnecting in 1 s'")
     accept(scripted, ours("one"))
     assert time.monotonic() - began >= 0.99
     page.wait_for(f"{STATUS} === 'Live'")
@@ -393,6 +395,35 @@ def test_it_says_where_something_may_be_missing(page: Browser, scripted: Scripte
         "document.querySelector('li:last-child').offsetHeight"
     )
     assert accept(scripted).headers["Last-Event-ID"] == "f-1"
+
+
+def test_it_says_that_a_feed_fails_and_works_again(page: Browser, scripted: ScriptedServer) -> None:
+    framing = Multipart("test")
+    failing = framing.trouble(Trouble(1, "orders", 1.5))
+    working = framing.trouble(Trouble(2, "orders", None))
+    accept(scripted, ours("one") + failing + ours("one") + working + ours("two"))
+    page.wait_for(f"{LINES}.length === 5")
+    assert page.evaluate(LINES) == [
+        "two",
+        "orders works again.",
+        "one",
+        "orders fails: this is its last value.",
+        "one",
+    ]
+
+
+def test_the_seeds_page_does_not_notice_what_is_no_value(
+    browser: Browser, scripted: ScriptedServer
+) -> None:
+    browser.open(f"{scripted.url}/seed.html")
+    browser.evaluate("(window.errors = 0, addEventListener('error', () => errors++))")
+    stream = scripted.accept()
+    stream.start(MULTIPART)
+    stream.send(b"--test\r\n" + Multipart("test").trouble(Trouble(1, "orders", 1.5)))
+    stream.send(RESET + ours("one"))
+    browser.wait_for(f"{LINES}.length === 1")
+    assert browser.evaluate(LINES) == ["one"]
+    assert browser.evaluate("errors") == 0
 
 
 def test_a_page_that_was_put_aside_goes_on_where_it_was(

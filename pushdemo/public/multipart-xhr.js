@@ -354,8 +354,10 @@
 
   const { UNSENT, OPENED, HEADERS_RECEIVED, LOADING, DONE } = XMLHttpRequest;
 
-  /** What XMLHttpRequest was in Gecko, and one thing more: the event `open` says that a multipart
-   * answer has begun, before its first part (in Firefox: with the first byte of its body).
+  /** What XMLHttpRequest was in Gecko, and two events more: `open` says that a multipart answer has
+   * begun, before its first part (in Firefox: with the first byte of its body); and `notice` comes
+   * in place of `load` for a part with the header Event, which is about the stream and no value:
+   * a page written for values need not know of it.
    *
    * While multipart is set, the browser's own request is never opened. It keeps what a page may set
    * (responseType, timeout, withCredentials, the handlers) and dispatches the events; thus a
@@ -528,6 +530,10 @@
       this.#body = body;
       this.#headers = new Headers(this.#response.headers);
       headers.forEach((value, name) => this.#headers.set(name, value));
+      if (headers.has('Event')) {
+        this.#progress('notice', body.size);
+        return;
+      }
       for (const step of [HEADERS_RECEIVED, LOADING, 'progress', DONE, 'load']) {
         if (typeof step === 'number') this.#change(step);
         else this.#progress(step, body.size);

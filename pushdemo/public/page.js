@@ -12,6 +12,7 @@ let ticking = null;
 const stream = new WatchedStream('/server/index', (message) => {
   if (message.type === 'part') show(message);
   else if (message.type === 'reset') add('Something may be missing here.', 'gap');
+  else if (message.type === 'trouble') add(troubleOf(message), 'gap');
   else say(message);
 });
 
@@ -27,6 +28,10 @@ function show(part) {
 function messageOf({ text, contentType }) {
   const parsed = MultipartXMLHttpRequest.parseXML(text, contentType);
   return parsed?.documentElement.textContent ?? text;
+}
+
+function troubleOf({ feed, works }) {
+  return works ? `${feed} works again.` : `${feed} fails: this is its last value.`;
 }
 
 function add(text, kind = '') {

@@ -5,6 +5,7 @@
  *
  *     { type: 'part', text, contentType, feed, id, computed }   feed, id, computed may be null
  *     { type: 'reset' }                    parts may be missing between the last and the next
+ *     { type: 'trouble', feed, works }     a feed fails, and keeps its last value, or works again
  *     { type: 'state', state: 'connecting' | 'live' | 'stopped' }
  *     { type: 'state', state: 'waiting', why, due }             reconnecting at the time `due`
  *
@@ -83,6 +84,7 @@ class Stream {
     request.timeout = SILENCE;
     request.addEventListener('open', () => this.#began());
     request.addEventListener('load', () => this.#take());
+    request.addEventListener('notice', () => this.#note());
     request.addEventListener('loadend', ({ target }) => this.#ended(target));
     this.#say('connecting');
     request.send();
@@ -97,10 +99,6 @@ class Stream {
 
   #take() {
     if (!this.#streaming) return;
-    if (this.#header('Event') === 'reset') {
-      this.#tell({ type: 'reset' });
-      return;
-    }
     this.#attempts = 0;
     const retry = this.#header('Retry');
     if (/^\d+$/.test(retry ?? '')) this.#base = Number(retry);
@@ -119,6 +117,14 @@ class Stream {
     this.#tell(this.newest);
   }
 
+  #note() {
+    const event = this.#header('Event');
+    if (event === 'reset') this.#tell({ type: 'reset' });
+    if (event !== 'error' && event !== 'recovered') return;
+    const { feed } = JSON.parse(this.#request.responseText);
+    this.#tell({ type: 'trouble', feed, works: event === 'recovered' });
+  }
+
   #ended(request) {
     if (request !== this.#request) return; // dropped by stop()
     const wait = retryAfter(this.#header('Retry-After'));
@@ -134,7 +140,7 @@ class Stream {
     const { status, statusText } = this.#request;
     if (this.#streaming) return 'The server went away';
     if (status === 0) return 'The server cannot be reached';
-    if (status === 503) return 'The server is full';
+    if (status === 503) return 'The server is full, or has no value yet';
     if (status === 200) return 'The server sent no stream';
     return `The server answered ${status} ${statusText}`.trim();
   }
