@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -194,6 +195,7 @@ def test_a_value_that_came_out_the_same_is_good_for_longer_and_is_no_event() -> 
 def test_what_a_format_cannot_carry_is_said_once_a_streak(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     image = Value(Blob(b"x", "image/png"), computed=0.0, fresh_until=100)
     channel = Channel("orders")
     channel.subscribe(deaf, EventStream())

@@ -153,7 +153,7 @@ class Channel:
             listeners = Listeners(self._listeners)
         carried = listeners.prepare(event)
         if not carried and self._carried:  # once a streak, not once an event
-            log.warning("feed %s gives what some who watch it cannot be sent", self.name)
+            log.info("feed %s gives what some who watch it cannot be sent", self.name)
         self._carried = carried
         listeners.tell()
         return event
