@@ -105,8 +105,16 @@ def test_a_stream_ends_with_its_page(tab: Browser, checkout: Path) -> None:
         until(free, "the stream's end")
 
 
-def test_a_page_shows_each_feed_in_its_natural_way(tab: Browser, serving: Serving) -> None:
-    tab.open(serving.url + "/feeds.html")
+@pytest.mark.parametrize("page", ["/", "/feeds.html"])
+def test_a_page_shows_each_feed_in_its_natural_way(
+    tab: Browser, serving: Serving, page: str
+) -> None:
+    tab.open(serving.url + page)
+    if page == "/":
+        summary = "document.querySelector('summary')"
+        tab.wait_for(f"{summary}.innerText === 'All feeds: clock, load, plot, report'")
+        assert not tab.evaluate("document.querySelector('#feeds section')")
+        tab.evaluate(f"{summary}.click()")
     value = "document.querySelector('[data-feed={}]')"
     tab.wait_for(f"/cpu_percent/.test({value.format('load')}.querySelector('th').innerText)", 30)
     assert tab.evaluate(f"{value.format('load')}.querySelectorAll('tr').length") > 3
