@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from hypothesis import settings
 
 from tests.browsers import Browser, Chromium, Firefox, MissingBrowser
 from tests.scripted_server import ScriptedServer
+
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("pushdemo", deadline=None)
+settings.load_profile("pushdemo")
 
 
 @pytest.fixture(scope="session", params=[Chromium, Firefox], ids=["chromium", "firefox"])

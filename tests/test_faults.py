@@ -145,7 +145,9 @@ def test_a_process_that_dies_is_replaced(faulty: Faulty) -> None:
     if faulty.events[0]["value"]["pid"] == faulty.server.process.pid:
         return  # it runs in the server, whose death is another matter
     faulty.all_get_a_newer_value()
-    os.kill(faulty.events[0]["value"]["pid"], signal.SIGKILL)
+    # On a busy machine it may have been given up for too slow, and replaced, just now.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(faulty.events[0]["value"]["pid"], signal.SIGKILL)
     faulty.all_get_a_newer_value()
     faulty.do("die")
     for watcher in faulty.watchers:
