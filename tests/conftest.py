@@ -12,7 +12,6 @@ from hypothesis import settings
 from tests.browsers import Browser, Chromium, Firefox, MissingBrowser
 from tests.scripted_server import ScriptedServer
 
-
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("pushdemo", deadline=None)
 settings.load_profile("pushdemo")
