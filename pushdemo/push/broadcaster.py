@@ -140,6 +140,14 @@ class _Group:
         """Those of the events that have been sent to all: the others still will be."""
         return [event for event in events if event.sequence <= self.reached]
 
+    def old_troubles(self) -> list[Trouble]:
+        """Those that go on and that all have been told of: the others still will be."""
+        return [
+            trouble
+            for trouble in self.source.troubles()
+            if trouble.since is not None and trouble.number <= self.troubles.get(trouble.feed, 0)
+        ]
+
     def new_troubles(self) -> list[Trouble]:
         """Those that have not been told of."""
         new = [t for t in self.source.troubles() if t.number > self.troubles.get(t.feed, 0)]
@@ -348,8 +356,8 @@ class Broadcaster:
         if not events:
             self._send(subscriber, data, group.reached)
         self._go_on(subscriber, events, data)
-        for trouble in group.source.troubles():
-            if trouble.since is not None and subscriber in group.place(subscriber):
+        for trouble in group.old_troubles():
+            if subscriber in group.place(subscriber):
                 self._send(subscriber, group.framing.trouble(trouble), group.reached)
 
     def _go_on(self, subscriber: _Subscriber, events: list[Event], head: bytes = b"") -> None:
