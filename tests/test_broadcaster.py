@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,8 +16,7 @@ from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.payload import Text
-
-HANG = 30.0  # seconds: so long only a bug takes
+from tests.servers import HANG, until
 
 
 class Lines:
@@ -124,13 +123,6 @@ class Client:
     def close(self) -> None:
         self._file.close()
         self.sock.close()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.001)
 
 
 @pytest.fixture
