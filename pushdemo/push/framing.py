@@ -36,7 +36,6 @@ from pushdemo.push.xml import xml_message
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
 # Of what a header may hold unquoted, what no reader takes for anything else.
 _PLAIN = re.compile(r"[0-9A-Za-z._-]+")
-_LINE_END = re.compile("\r\n|\r|\n")
 
 
 class Framing(Encoder, Protocol):
@@ -209,7 +208,7 @@ class Images:
             or self.multipart.delimiter in payload.data
         ):
             raise CannotCarry
-        return payload.data + b"\r\n" + self.opening
+        return b"".join((payload.data, b"\r\n", self.opening))
 
     def trouble(self, trouble: Trouble) -> bytes:  # noqa: ARG002
         return b""
@@ -242,7 +241,7 @@ class EventStream:
     def encode(self, event: Event) -> bytes:
         match event.value.payload:
             case Text(text):
-                lines = _LINE_END.split(text)
+                lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             case Data(encoded):
                 lines = [encoded]
             case Blob():

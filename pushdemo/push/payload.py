@@ -64,7 +64,7 @@ def payload_of(result: object) -> Payload:
     with keys that are neither text nor numbers, RecursionError for what is nested too deep.
     """
     if isinstance(result, str):
-        return Text(_SURROGATES.sub("\ufffd", result))
+        return Text(_without_surrogates(result))
     if isinstance(result, bytes | bytearray | memoryview):
         return Blob(bytes(result), "application/octet-stream")
     if isinstance(result, tuple) and len(result) == 2:
@@ -75,7 +75,7 @@ def payload_of(result: object) -> Payload:
             return Blob(bytes(data), content_type)
     if result is None or isinstance(result, bool | int | float | dict | list | tuple):
         return _data(result)
-    return Text(_SURROGATES.sub("\ufffd", str(result)))
+    return Text(_without_surrogates(str(result)))
 
 
 class UnknownType(ValueError):
@@ -98,7 +98,7 @@ def received(content_type: str, body: bytes) -> Payload:
         charset = _CHARSET.search(parameters)
         name = charset[1] if charset else "utf-8"
         try:
-            return Text(_SURROGATES.sub("\ufffd", body.decode(name)))
+            return Text(_without_surrogates(body.decode(name)))
         except LookupError:
             raise UnknownType(f"The charset {name} is not known; send UTF-8.") from None
         except UnicodeDecodeError:
@@ -115,4 +115,12 @@ def _data(result: object) -> Data:
     encoded = json.dumps(
         result, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
     )
-    return Data(_SURROGATES.sub("\ufffd", encoded))
+    return Data(_without_surrogates(encoded))
+
+
+def _without_surrogates(text: str) -> str:
+    try:
+        text.encode()  # a tenth of the time that looking for them takes
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return str.__str__(text)  # of a subclass, its text alone
