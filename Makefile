@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+ROUNDS ?= 5
 
-.PHONY: serve test lint types tests browsers clean
+.PHONY: serve test lint types tests bench packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -17,19 +18,33 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-tests: $(VENV)/.installed-test browsers
+tests: $(VENV)/.installed-test
 	$(BIN)/pytest
 
-browsers:
-	tools/install-browsers
+# Measures this beside others, and writes benchmarks/RESULTS.md: an hour, on a machine that does
+# nothing else.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.micro --json build/micro.json
+	$(BIN)/python -m benchmarks.contest --rounds $(ROUNDS)
 
-$(VENV)/.installed-demo: setup.py
+packages:
+	PYTHON="$(PYTHON)" tools/install-packages
+
+SOURCES = setup.py pushdemo/push/_sockets.c
+
+$(VENV)/.installed-demo: $(SOURCES)
 	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[demo]'
 	touch $@
 
-$(VENV)/.installed-test: setup.py
+$(VENV)/.installed-bench: $(SOURCES)
+	PYTHON="$(PYTHON)" tools/install-packages cc nginx
+	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[bench]'
+	touch $@
+
+# What is missing for a test must be there before the environment is made: a compiler is.
+$(VENV)/.installed-test: $(SOURCES) | packages
 	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[test]'
 	touch $@ $(VENV)/.installed-demo
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info pushdemo/push/*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -2,10 +2,27 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 # What the feeds `load` and `plot` need, and nothing else does.
 DEMO = ["matplotlib>=3.8", "psutil>=6"]
+
+# Who is measured beside us, and with what; the newest of some want a newer Python than we do.
+BENCH = [
+    *DEMO,
+    "aiohttp>=3.10",
+    "aiohttp-sse>=2.2",
+    "cachetools>=5",
+    "dogpile.cache>=1.3",
+    "gevent>=24",
+    "httptools>=0.6",
+    "pyperf>=2.8",
+    "sse-starlette>=2",
+    "starlette>=0.40",
+    "tornado>=6.4",
+    "uvicorn>=0.30",
+    "uvloop>=0.20",
+]
 
 setup(
     name="pushdemo",
@@ -23,7 +40,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["pushdemo", "pushdemo.*"]),
-    package_data={"pushdemo": ["public/*", "templates/*", "py.typed"]},
+    package_data={"pushdemo": ["public/*", "templates/*", "py.typed", "*/*.pyi"]},
     python_requires=">=3.10",
     install_requires=[
         "Mako>=1.3",
@@ -38,6 +55,7 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "bench": BENCH,
         "test": [
             *DEMO,
             "hypothesis>=6.100",
@@ -60,5 +78,9 @@ setup(
         "paste.server_factory": ["http = pushdemo.servers.paste_http:server_factory"],
         "paste.global_paster_command": ["serve = pushdemo.commands.serve:ServeCommand"],
     },
+    ext_modules=[
+        # What sockets.py does without it, where there is no compiler.
+        Extension("pushdemo.push._sockets", ["pushdemo/push/_sockets.c"], optional=True),
+    ],
     zip_safe=False,
 )

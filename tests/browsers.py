@@ -207,7 +207,7 @@ def _find(*names: str) -> str:
     for name in names:
         if path := shutil.which(name):
             return path
-    raise MissingBrowser(f"{' or '.join(names)} is not installed (see tools/install-browsers)")
+    raise MissingBrowser(f"{' or '.join(names)} is not installed (see tools/install-packages)")
 
 
 def _launch(command: Sequence[str], log: Path, pattern: str, stack: ExitStack) -> str:

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from hypothesis import settings
 
+from pushdemo.push import sockets
 from tests.browsers import Browser, Chromium, Firefox, MissingBrowser
 from tests.scripted_server import ScriptedServer
 
@@ -35,3 +36,17 @@ def scripted() -> Iterator[ScriptedServer]:
     """A server that does what the test tells it, and serves the files of pushdemo/public."""
     with ScriptedServer() as server:
         yield server
+
+
+@pytest.fixture(params=["c", "python"])
+def in_c(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways to make the calls for many sockets, in this process and in those it starts. Where
+    there was no compiler, one of them is skipped; in CI it fails."""
+    wanted: bool = request.param == "c"
+    if wanted and not hasattr(sockets, "_sockets"):
+        if os.environ.get("CI"):
+            pytest.fail("there was no compiler")
+        pytest.skip("there was no compiler")
+    monkeypatch.setattr(sockets, "IN_C", wanted)
+    monkeypatch.setenv("PUSHDEMO_PURE_PYTHON", "" if wanted else "1")
+    return wanted

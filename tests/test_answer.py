@@ -227,7 +227,7 @@ class Late:
         ours.settimeout(HANG)
         self.clients.append(ours)
         self.broadcaster.attach(
-            theirs, answer, self.channel, NdJson(), reached=reached, last_id=last_id
+            [theirs], answer, self.channel, NdJson(), reached=reached, last_id=last_id
         )
         return ours
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pushdemo.push import broadcaster as module
+from pushdemo.push import sockets
 from pushdemo.push.answer import Beginning
-from pushdemo.push.broadcaster import Broadcaster
+from pushdemo.push.broadcaster import CHATTER, Broadcaster
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.payload import Text
@@ -77,20 +77,38 @@ class Stage:
         last_id: str | None = None,
         patience: float = 0.0,
     ) -> Client:
-        listener = socket.create_server(("127.0.0.1", 0))
-        client = socket.socket()
-        # Small, so that a client that does not read is soon one that cannot take any more.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(HANG)
-        client.connect(listener.getsockname())
-        server, _ = listener.accept()
-        listener.close()
-        self.clients.append(Client(client))
+        (client,) = self.attach_all(
+            1, name, limit=limit, head=head, last_id=last_id, patience=patience
+        )
+        return client
+
+    def attach_all(
+        self,
+        count: int,
+        name: str = "",
+        *,
+        limit: int | None = None,
+        head: bytes = b"",
+        last_id: str | None = None,
+        patience: float = 0.0,
+    ) -> list[Client]:
+        """Clients who come at the same time."""
+        socks, clients = [], []
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for _ in range(count):
+                client = socket.socket()
+                # Small, so that a client that does not read is soon one that cannot take any more.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.settimeout(HANG)
+                client.connect(listener.getsockname())
+                socks.append(listener.accept()[0])
+                clients.append(Client(client))
+        self.clients += clients
         self.broadcaster.attach(
-            server, Begins(head, patience), self.channel, self.lines,
+            socks, Begins(head, patience), self.channel, self.lines,
             limit=limit, last_id=last_id, on_close=lambda: self.closed.append(name),
         )  # fmt: skip
-        return self.clients[-1]
+        return clients
 
     def publish(self, text: str) -> None:
         self.channel.publish(Value(Text(text), computed=0.0, fresh_until=2**62))
@@ -125,6 +143,9 @@ class Client:
         self.sock.close()
 
 
+pytestmark = pytest.mark.usefixtures("in_c")
+
+
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
@@ -134,7 +155,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEND_BUFFER", 4096)
+    monkeypatch.setattr(sockets, "SEND_BUFFER", 4096)
 
 
 def test_a_client_gets_the_head_then_what_there_is_then_what_comes(stage: Stage) -> None:
@@ -218,7 +239,7 @@ def test_what_a_client_says_is_not_listened_to(stage: Stage) -> None:
 
 
 def test_a_client_that_will_not_stop_talking_is_dropped(stage: Stage) -> None:
-    stage.attach("x").sock.sendall(b"x" * module.CHATTER * 4)
+    stage.attach("x").sock.sendall(b"x" * CHATTER * 4)
     until(lambda: stage.closed == ["x"], "the client to be gone")
 
 
@@ -352,24 +373,6 @@ def test_newcomers_during_a_flood_of_events_miss_nothing_and_see_nothing_twice()
         stage.close()
 
 
-def test_sockets_are_set_up_for_a_long_life() -> None:
-    a, b = socket.socketpair(socket.AF_UNIX)
-    module.tune(a, 30)  # no TCP, no complaint
-    a.close()
-    b.close()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-        module.tune(server, 30)
-        assert server.getblocking() is False
-        assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
-        client.close()
-        server.close()
-
-
 def test_a_client_waits_for_the_first_event_until_its_answer_loses_patience(stage: Stage) -> None:
     patient = stage.attach("patient", head=b"head\n", patience=20)
     impatient = stage.attach("impatient", head=b"head\n", patience=10)
@@ -474,3 +477,95 @@ def test_an_old_trouble_does_not_fail_who_comes_for_a_new_try(stage: Stage) -> N
     stage.publish("one")
     stage.channel.report(None)
     assert [waiting.line(), waiting.line()] == ["open\n", "one\n"]
+
+
+def test_who_come_together_are_sent_the_same_in_one_go() -> None:
+    stage = Stage(history=3)
+    try:
+        for number in range(3):
+            stage.publish(str(number))
+        together = [stage.attach_all(3, last_id=stage.channel.id_of(1)), stage.attach_all(3)]
+        assert [[client.line() for _ in range(3)] for client in together[0]] == [
+            ["open\n", "1\n", "2\n"]
+        ] * 3
+        assert [[client.line() for _ in range(2)] for client in together[1]] == [
+            ["open\n", "2\n"]
+        ] * 3
+        stage.publish("next")
+        assert [client.line() for clients in together for client in clients] == ["next\n"] * 6
+    finally:
+        stage.close()
+
+
+def test_who_come_together_with_a_limit_leave_one_by_one(stage: Stage) -> None:
+    stage.publish("one")
+    clients = stage.attach_all(3, limit=2)
+    clients[1].close()
+    until(lambda: len(stage.closed) == 1, "one to be gone")
+    stage.publish("two")
+    for client in (clients[0], clients[2]):
+        assert client.rest() == "open\none\ntwo\nend\n"
+    until(lambda: len(stage.closed) == 3, "all to be gone")
+
+
+def test_who_come_together_wait_together(stage: Stage) -> None:
+    clients = stage.attach_all(3, patience=20)
+    later = stage.attach(patience=20)
+    stage.poke()
+    stage.publish("one")
+    for client in [*clients, later]:
+        assert [client.line(), client.line()] == ["open\n", "one\n"]
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_one_of_those_who_come_together_is_slow(stage: Stage) -> None:
+    big = "x" * 1_000_000
+    stage.publish(big)
+    slow, *quick = stage.attach_all(3)
+    for client in quick:
+        assert [client.line(), client.line()] == ["open\n", big + "\n"]
+    for text in ("skipped", "newest"):
+        stage.publish(text)
+        assert [client.line() for client in quick] == [text + "\n"] * 2
+    assert [slow.line() for _ in range(3)] == ["open\n", big + "\n", "newest\n"]
+    assert stage.closed == []
+
+
+def test_one_that_cannot_be_watched_is_hung_up_on_and_the_others_are_not(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.publish("one")
+    assert stage.attach("first").line() == "open\n"
+    register = stage.broadcaster._selector.register
+    left = [1]
+
+    def fails_once(sock: socket.socket, mask: int, data: object) -> object:
+        if left:
+            left.pop()
+            raise OSError("no space")
+        return register(sock, mask, data)
+
+    monkeypatch.setattr(stage.broadcaster._selector, "register", fails_once)
+    unlucky, lucky = stage.attach_all(2, "unlucky")
+    assert [lucky.line(), lucky.line()] == ["open\n", "one\n"]
+    assert unlucky.rest() == ""
+    assert stage.closed == ["unlucky"]
+
+
+def test_a_source_that_cannot_be_subscribed_to_loses_its_clients_and_nobody_else(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.publish("one")
+    other = stage.attach("other")
+    assert [other.line(), other.line()] == ["open\n", "one\n"]
+    channel, stage.channel = stage.channel, Channel("bad")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no thread can be started")
+
+    monkeypatch.setattr(stage.channel, "subscribe", fails)
+    assert [client.rest() for client in stage.attach_all(2, "unlucky")] == ["", ""]
+    assert stage.closed == ["unlucky"] * 2
+    stage.channel = channel
+    stage.publish("two")
+    assert other.line() == "two\n"

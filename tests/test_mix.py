@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pushdemo.push import broadcaster as broadcaster_module
+from pushdemo.push import sockets
 from pushdemo.push.answer import Beginning
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
@@ -235,7 +235,7 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
     blanks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot take the first of that at once; and what it has next has no number in the mix."""
-    monkeypatch.setattr(broadcaster_module, "SEND_BUFFER", 4096)
+    monkeypatch.setattr(sockets, "SEND_BUFFER", 4096)
     a, b, mix = two()
     for channel in (a, b, a, a):
         publish(channel, blanks=blanks)
@@ -245,7 +245,7 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
         client.settimeout(HANG)
         client.connect(listener.getsockname())
         server, _ = listener.accept()
-        broadcaster.attach(server, Begins(), mix, FRAMING, last_id="a-1.b-1")
+        broadcaster.attach([server], Begins(), mix, FRAMING, last_id="a-1.b-1")
         with client.makefile("rb") as file:
             missed = [json.loads(file.readline()) for _ in range(2)]
             publish(b)

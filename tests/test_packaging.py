@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pushdemo.push import sockets
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -22,7 +24,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(CHECKOUT / name, copy)
     for name in ("pushdemo", "tests"):
-        shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+        )
     # As pip does it, without the network.
     build = "from setuptools import build_meta; build_meta.build_wheel('.')"
     subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
@@ -31,11 +35,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         yield wheel
 
 
+def test_what_is_in_c_is_in_the_wheel_compiled(wheel: zipfile.ZipFile) -> None:
+    if not sockets.IN_C:
+        pytest.skip("there was no compiler")
+    suffixes = {Path(name).suffix for name in wheel.namelist()}
+    assert ".so" in suffixes
+    assert ".c" not in suffixes
+
+
 def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     files = {
         str(path.relative_to(CHECKOUT))
         for path in (CHECKOUT / "pushdemo").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".c"
     }
     assert {
         "pushdemo/py.typed",

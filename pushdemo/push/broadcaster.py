@@ -1,10 +1,11 @@
 """The broadcaster: one thread, one selector, every socket that a server gave away.
 
 Rules:
-- Only the broadcaster's thread touches a socket once it is attached. Other threads leave a note (a
-  newcomer, a channel with news) and wake it, so nothing that it owns needs a lock.
+- Only the broadcaster's thread touches a socket once it is attached. Other threads leave a note
+  (newcomers, a channel with news) and wake it, so nothing that it owns needs a lock.
 - An event costs nothing per client but a `send` of the same bytes. A client's own share of the
   memory is a socket, the rest of a frame half sent, and how far it came: never a queue.
+- Whoever come with equal requests at the same time are sent the same beginning, in one go, too.
 - A client that cannot take an event now is *blocked*. It finishes its frame when it can, and goes
   on with what the channel still has then: what it was too slow for, it skips.
 - A client that takes nothing for `send_timeout` seconds is dropped. One that hung up is noticed at
@@ -25,139 +26,24 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pushdemo.push.answer import Answer
 from pushdemo.push.channel import Source
-from pushdemo.push.event import Event, Trouble
+from pushdemo.push.event import Event
 from pushdemo.push.framing import Framing, heartbeat_of
+from pushdemo.push.group import Group, Newcomers, Subscriber, together
+from pushdemo.push.roster import Roster
+from pushdemo.push.sockets import receive, tune
 
 log = logging.getLogger(__name__)
 
-# What a slow client may leave in the kernel, in bytes (Linux doubles it for its bookkeeping). Left
-# alone it grows to megabytes for each, full of values that are no longer the newest.
-SEND_BUFFER = 64 * 1024
-# A silent peer is probed after 30 s, then every 10 s, and given up when three probes are lost.
-KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # A stream's client has nothing to say; one that says this much in one breath is not a client.
 CHATTER = 4096
 # Bytes up to which a copy costs less than a second packet.
 SMALL = 16 * 1024
 
-
-def tune(sock: socket.socket, send_timeout: float) -> None:
-    """Set what a long-lived stream needs, as far as this system knows it: no delay, bounded
-    buffers, keepalive, and an end to unacknowledged data after `send_timeout` seconds."""
-    sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_NODELAY": 1, "TCP_USER_TIMEOUT": round(send_timeout * 1000), **KEEPALIVE}
-    for name, value in options.items():
-        if (option := getattr(socket, name, None)) is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-class _Subscriber:
-    """One client.
-
-    answer: how its response will begin; None once it has.
-    last_id: where it left off, from its admission to its first event; and for a client that is
-        blocked on an event without a number, the id of that.
-    limit: how many events it is still to get, None for no end.
-    rest: for a blocked client, what is still to be sent of a frame.
-    reached: for a blocked client, the number of the last event of which something was sent; for a
-        waiting one, of the last that it knows.
-    """
-
-    __slots__ = ("answer", "group", "last_id", "limit", "on_close", "reached", "rest", "sock")
-
-    group: _Group  # from its admission on
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        answer: Answer,
-        *,
-        limit: int | None,
-        last_id: str | None,
-        reached: int,
-        on_close: Callable[[], None],
-    ) -> None:
-        self.sock = sock
-        self.answer: Answer | None = answer
-        self.last_id = last_id
-        self.limit = limit
-        self.rest: bytes | memoryview = b""
-        self.reached = reached
-        self.on_close = on_close
-
-
-class _Group:
-    """The clients that get the same bytes: those of one source in one format.
-
-    reached: the number of the event that was last sent to all of them.
-    ready: those that take whatever comes. Dictionaries, for their order.
-    limited: those that would, but each event is counted for them.
-    waiting: those whose response has not begun, and when their answer loses patience. Blocked
-        clients are in none of these.
-    members: how many there are in all.
-    troubles: the number of each feed's last trouble that they were told of.
-    sent: when something was last sent to all, in the clock's seconds.
-    """
-
-    __slots__ = ("framing", "limited", "members", "reached", "ready", "sent", "source", "tell",
-                 "told", "troubles", "waiting")  # fmt: skip
-
-    def __init__(
-        self, source: Source, framing: Framing, note: Callable[[_Group], None], now: float
-    ) -> None:
-        self.source = source
-        self.framing = framing
-        self.ready: dict[_Subscriber, None] = {}
-        self.limited: dict[_Subscriber, None] = {}
-        self.waiting: dict[_Subscriber, float] = {}
-        self.members = 0
-        self.sent = now
-        self.told = False
-
-        def tell() -> None:  # the source's listener, in the publisher's thread
-            if not self.told:
-                self.told = True
-                note(self)
-
-        self.tell = tell
-        # Before it listens: only a trouble that comes now is about those who come now.
-        self.troubles = {trouble.feed: trouble.number for trouble in source.troubles()}
-        source.subscribe(tell, framing)
-        self.reached = source.reached
-
-    def place(self, subscriber: _Subscriber) -> dict[_Subscriber, None]:
-        return self.ready if subscriber.limit is None else self.limited
-
-    def sent_of(self, events: list[Event]) -> list[Event]:
-        """Those of the events that have been sent to all: the others still will be."""
-        return [event for event in events if event.sequence <= self.reached]
-
-    def old_troubles(self) -> list[Trouble]:
-        """Those that go on and that all have been told of: the others still will be."""
-        return [
-            trouble
-            for trouble in self.source.troubles()
-            if trouble.since is not None and trouble.number <= self.troubles.get(trouble.feed, 0)
-        ]
-
-    def new_troubles(self) -> list[Trouble]:
-        """Those that have not been told of."""
-        new = [t for t in self.source.troubles() if t.number > self.troubles.get(t.feed, 0)]
-        self.troubles.update((trouble.feed, trouble.number) for trouble in new)
-        return new
-
-    def news(self) -> list[Event]:
-        """The events that have not been sent to all."""
-        self.told = False  # before the look, so that what comes during it is told of again
-        return self.source.since(self.reached)
+ALL = slice(None)  # seats
 
 
 class Broadcaster:
@@ -178,13 +64,13 @@ class Broadcaster:
         self._send_timeout = send_timeout
         self._heartbeat = heartbeat
         self._clock = clock
-        self._groups: dict[tuple[Source, Framing], _Group] = {}
+        self._groups: dict[tuple[Source, Framing], Group] = {}
         # Blocked clients and when each is given up, soonest first.
-        self._blocked: dict[_Subscriber, float] = {}
+        self._blocked: dict[Subscriber, float] = {}
         self._late = math.inf  # when the first of the waiting clients loses patience
         # Notes to the thread.
-        self._newcomers: deque[tuple[_Subscriber, Source, Framing]] = deque()
-        self._news: deque[_Group] = deque()
+        self._newcomers: deque[Newcomers] = deque()
+        self._news: deque[Group] = deque()
         self._woken = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -194,7 +80,7 @@ class Broadcaster:
 
     def attach(
         self,
-        sock: socket.socket,
+        socks: Sequence[socket.socket],
         answer: Answer,
         source: Source,
         framing: Framing,
@@ -204,30 +90,40 @@ class Broadcaster:
         reached: int = 0,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take a connected socket over: send it the answer's beginning and the source's newest
-        event, in one packet if there is one, and then each that comes.
+        """Take connected sockets over, whose requests were equal: send each the answer's beginning
+        and the source's newest event, in one packet if there is one, and then each that comes.
 
-        limit: end the stream with that many events, at least 1.
+        limit: end each stream with that many events, at least 1.
         last_id: begin with what came after the event with that id, or with the framing's reset.
         reached: wait for an event with a higher number.
-        on_close: called once in the broadcaster's thread, when the client is gone.
+        on_close: called in the broadcaster's thread, once for each client, when that is gone.
         """
-        try:
-            tune(sock, self._send_timeout)
-        except OSError:  # gone already; the first send will find out
-            log.debug("a client left before its stream began")
+        for sock in socks:
+            try:
+                tune(sock, self._send_timeout)
+            except OSError:  # gone already; the first send will find out
+                log.debug("a client left before its stream began")
         with self._lock:
             if not self._closed:
                 if self._thread is None:
                     self._start()
-                newcomer = _Subscriber(
-                    sock, answer, limit=limit, last_id=last_id, reached=reached, on_close=on_close
-                )
-                self._newcomers.append((newcomer, source, framing))
+                subscribers = [
+                    Subscriber(
+                        sock,
+                        answer,
+                        limit=limit,
+                        last_id=last_id,
+                        reached=reached,
+                        on_close=on_close,
+                    )
+                    for sock in socks
+                ]
+                self._newcomers.append(Newcomers(subscribers, source, framing))
                 self._wake()
                 return
-        sock.close()
-        on_close()
+        for sock in socks:
+            sock.close()
+            on_close()
 
     def close(self) -> None:
         """Hang up on everybody and end the thread. Returns within a second."""
@@ -250,12 +146,13 @@ class Broadcaster:
         self._thread.start()
         atexit.register(self.close)
 
-    def _note_news(self, group: _Group) -> None:
+    def _note_news(self, group: Group) -> None:
         self._news.append(group)
         self._wake()
 
     def _wake(self) -> None:
-        # One byte is enough for any number of notes; the flag falls before the notes are read.
+        # One byte is enough for any number of notes: while the flag is up it is on its way, or it
+        # has been read and the notes will be looked for after the flag has fallen.
         if not self._woken:
             self._woken = True
             self._waker.send(b"\0")
@@ -278,18 +175,21 @@ class Broadcaster:
         self._waker.close()
 
     def _turn(self) -> None:
-        for key, mask in self._selector.select(self._idle()):
+        ready = self._selector.select(self._idle())
+        # News first, before the calls that let the interpreter's lock go for one client each.
+        self._broadcast()
+        for key, mask in ready:
             subscriber = key.data
             if subscriber is None:
                 self._waking.recv(CHATTER)
-                self._woken = False
+                self._woken = False  # and then the notes are looked for once more, in _idle
                 continue
             if mask & selectors.EVENT_READ:
                 self._listen(subscriber)
             if mask & selectors.EVENT_WRITE and subscriber in self._blocked:
                 self._unblock(subscriber)
         self._admit()
-        self._broadcast()
+        self._broadcast()  # what has come meanwhile ends a silence
         now = self._clock()
         self._give_up(now)
         for group in list(self._groups.values()):
@@ -301,6 +201,8 @@ class Broadcaster:
     def _idle(self) -> float | None:
         """For how many seconds nothing is due, None for ever. Blocked clients are looked over once
         a second: send_timeout needs no finer grain."""
+        if self._news or self._newcomers:  # who left them may have found the flag up
+            return 0
         due = [group.sent + self._heartbeat for group in self._groups.values()]
         if not due:
             return None
@@ -310,75 +212,130 @@ class Broadcaster:
     def _admit(self) -> None:
         # Only those that are there now: a storm of newcomers must not hold up the next event.
         for _ in range(len(self._newcomers)):
-            subscriber, source, framing = self._newcomers.popleft()
-            group = self._groups.get((source, framing))
-            if group is None:
-                group = _Group(source, framing, self._note_news, self._clock())
-                self._groups[source, framing] = group
-            group.members += 1
-            subscriber.group = group
-            self._selector.register(subscriber.sock, selectors.EVENT_READ, subscriber)
-            self._welcome(subscriber)
+            newcomers, source, framing = self._newcomers.popleft()
+            try:
+                group = self._group(source, framing)
+            except Exception:
+                for subscriber in newcomers:
+                    self._turn_away(subscriber)
+                raise
+            watched = [subscriber for subscriber in newcomers if self._watch(subscriber, group)]
+            if watched:
+                self._welcome(group, watched)
+            elif not group.members:
+                self._leave(group)
 
-    def _welcome(self, subscriber: _Subscriber) -> None:
-        group = subscriber.group
-        if subscriber.last_id is not None:
-            missed = group.source.resume(subscriber.last_id)
+    def _group(self, source: Source, framing: Framing) -> Group:
+        group = self._groups.get((source, framing))
+        if group is None:
+            group = Group(source, framing, self._note_news, self._clock())
+            self._groups[source, framing] = group
+        return group
+
+    def _watch(self, subscriber: Subscriber, group: Group) -> bool:
+        """Make a newcomer a member; False if the system cannot watch one more socket."""
+        try:
+            self._selector.register(subscriber.sock, selectors.EVENT_READ, subscriber)
+        except (OSError, ValueError):
+            log.exception("a client could not be taken on")
+            self._turn_away(subscriber)
+            return False
+        subscriber.group = group
+        group.members += 1
+        return True
+
+    @staticmethod
+    def _turn_away(subscriber: Subscriber) -> None:
+        subscriber.sock.close()
+        subscriber.on_close()
+
+    def _leave(self, group: Group) -> None:
+        """Nobody is in it any more."""
+        group.source.unsubscribe(group.tell)
+        del self._groups[group.source, group.framing]
+
+    def _welcome(self, group: Group, newcomers: list[Subscriber]) -> None:
+        one = newcomers[0]  # the others are as this one
+        if one.last_id is not None:
+            missed = group.source.resume(one.last_id)
             if missed is not None:
-                subscriber.last_id = None
-                self._begin(subscriber, group.sent_of(missed))
+                self._begin(group, newcomers, group.sent_of(missed), resumed=True)
                 return
         state = group.sent_of(group.source.state())
-        news = [event for event in state if event.sequence > subscriber.reached]
+        news = [event for event in state if event.sequence > one.reached]
         if news:
-            self._begin(subscriber, news)
-        else:
-            assert subscriber.answer is not None
-            deadline = self._clock() + subscriber.answer.patience
-            group.waiting[subscriber] = deadline
-            self._late = min(self._late, deadline)
+            self._begin(group, newcomers, news)
+            return
+        assert one.answer is not None
+        deadline = self._clock() + one.answer.patience
+        group.waiting.update(dict.fromkeys(newcomers, deadline))
+        self._late = min(self._late, deadline)
 
-    def _begin(self, subscriber: _Subscriber, events: list[Event], *, failed: bool = False) -> None:
-        """Send one client the beginning of its response, and these events."""
-        group = subscriber.group
-        answer, subscriber.answer = subscriber.answer, None
-        assert answer is not None
-        beginning = answer.fail() if failed else answer.begin(events[0] if events else None)
-        group.waiting.pop(subscriber, None)
+    def _begin(
+        self,
+        group: Group,
+        subscribers: list[Subscriber],
+        events: list[Event],
+        *,
+        resumed: bool = False,
+        failed: bool = False,
+    ) -> None:
+        """Send clients who came together the beginning of their response, and these events."""
+        one = subscribers[0]
+        assert one.answer is not None
+        beginning = one.answer.fail() if failed else one.answer.begin(events[0] if events else None)
         data = beginning.data
         if not beginning.goes_on:
-            subscriber.limit = 0
             events = []
-        elif subscriber.last_id is not None:
-            subscriber.last_id = None
+        elif one.last_id is not None and not resumed:
             data += group.framing.reset
-        group.place(subscriber)[subscriber] = None
+        for subscriber in subscribers:
+            subscriber.answer = subscriber.last_id = None
+            group.waiting.pop(subscriber, None)
+            if not beginning.goes_on:
+                subscriber.limit = 0
+        roster = group.place(one)
+        seats = slice(len(roster), None)
+        for subscriber in subscribers:
+            roster.add(subscriber)
         if not events:
-            self._send(subscriber, data, group.reached)
-        self._go_on(subscriber, events, data)
+            self._send(roster, seats, data, group.reached)
+            self._end(subscribers)
+        self._go_on(group, roster, seats, events, data)
         for trouble in group.old_troubles():
-            if subscriber in group.place(subscriber):
-                self._send(subscriber, group.framing.trouble(trouble), group.reached)
+            self._send(roster, seats, group.framing.trouble(trouble), group.reached)
 
-    def _go_on(self, subscriber: _Subscriber, events: list[Event], head: bytes = b"") -> None:
-        """Send one client these events, as far as it takes them."""
+    def _go_on(
+        self,
+        group: Group,
+        roster: Roster[Subscriber],
+        seats: slice,
+        events: list[Event],
+        head: bytes = b"",
+    ) -> None:
+        """Send the clients in the last seats these events, as far as they take them."""
         for event in events:
-            if subscriber not in subscriber.group.place(subscriber):
-                return  # blocked, or gone
-            self._deliver(subscriber, event, head)
+            blocked = self._deliver(group, roster, seats, event, head)
             head = b""
-            if not event.sequence and subscriber in self._blocked:
-                subscriber.last_id = event.id  # no number says what it is to get after this
+            if not event.sequence:
+                for subscriber in blocked:
+                    # No number says what it is to get after this.
+                    subscriber.last_id = event.id
 
     def _answer_late(self, now: float) -> None:
         """Begin without an event for those whose answers have lost patience."""
-        waiting = [item for group in self._groups.values() for item in group.waiting.items()]
-        for subscriber, deadline in waiting:
-            if deadline <= now:
-                self._begin(subscriber, [])
+        later = math.inf
+        for group in list(self._groups.values()):
+            late = []
+            for subscriber, deadline in group.waiting.items():
+                if deadline <= now:
+                    late.append(subscriber)
+                else:
+                    later = min(later, deadline)
+            for some in together(late):
+                self._begin(group, some, [])
         # At most ten times a second: each of ten thousand may have a deadline of its own.
-        later = (deadline for _, deadline in waiting if deadline > now)
-        self._late = max(now + 0.1, min(later, default=math.inf))
+        self._late = max(now + 0.1, later)
 
     def _broadcast(self) -> None:
         for _ in range(len(self._news)):
@@ -387,110 +344,124 @@ class Broadcaster:
             for trouble in group.new_troubles():
                 self._send_to_all(group, group.framing.trouble(trouble))
                 if trouble.since is not None and not news:
-                    for subscriber in list(group.waiting):
-                        self._begin(subscriber, [], failed=True)
+                    for some in together(group.waiting):
+                        self._begin(group, some, [], failed=True)
             for event in news:
                 before, group.reached = group.reached, event.sequence
                 if frame := event.frame(group.framing):
                     # Or else there is silence, which heartbeats are to fill.
                     group.sent = self._clock()
-                    self._send_to_ready(group, frame, before)
-                for subscriber in list(group.limited):
-                    self._deliver(subscriber, event)
-                for subscriber in list(group.waiting):
-                    if event.sequence > subscriber.reached:
-                        self._begin(subscriber, [event])
+                    self._send(group.ready, ALL, frame, event.sequence, skip=before)
+                for subscriber in group.limited[ALL]:
+                    seat = slice(subscriber.seat, subscriber.seat + 1)
+                    self._deliver(group, group.limited, seat, event)
+                waiting = [one for one in group.waiting if event.sequence > one.reached]
+                for some in together(waiting):
+                    self._begin(group, some, [event])
 
-    def _beat(self, group: _Group) -> None:
+    def _beat(self, group: Group) -> None:
         """Send a heartbeat to all who have begun; where the format has none, the newest again."""
         group.sent = self._clock()
         self._send_to_all(group, heartbeat_of(group.framing, group.source.state()))
 
-    def _send_to_all(self, group: _Group, data: bytes) -> None:
+    def _send_to_all(self, group: Group, data: bytes) -> None:
         """Send what is no event, and is not counted as one."""
-        if not data:
-            return  # the format has no way to say it
-        self._send_to_ready(group, data, group.reached)
-        for subscriber in list(group.limited):
-            self._send(subscriber, data, group.reached)
+        if data:  # or else the format has no way to say it
+            for roster in (group.ready, group.limited):
+                self._send(roster, ALL, data, group.reached, skip=group.reached)
 
-    def _send_to_ready(self, group: _Group, data: bytes, before: int) -> None:
-        """The loop that matters: what stands in it is paid for each client and event.
+    def _deliver(
+        self,
+        group: Group,
+        roster: Roster[Subscriber],
+        seats: slice,
+        event: Event,
+        head: bytes = b"",
+    ) -> list[Subscriber]:
+        """Send clients one event, and count it: all of these are to get equally many. Returns those
+        that are blocked on it."""
+        frame = event.frame(group.framing)
+        if roster is group.limited:
+            clients = roster[seats]
+            if clients and frame:
+                frame = self._count(clients, group.framing, frame)
+            blocked = self._send(roster, seats, head + frame, event.sequence)
+            self._end(clients)
+            return blocked
+        blocked = []
+        if head and len(frame) > SMALL:
+            # Not put together with the head: a client that blocks would keep a copy of the frame,
+            # and not just a view of the one that all share.
+            blocked = self._send(roster, seats, head, event.sequence - 1)
+            head = b""
+        return blocked + self._send(roster, seats, head + frame, event.sequence)
 
-        before: how far a client has come to whom nothing of the data could be sent.
-        """
-        size = len(data)
-        troubled = []
-        for subscriber in group.ready:
-            try:
-                sent = subscriber.sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = -1
-            if sent != size:
-                troubled.append((subscriber, sent))
-        for subscriber, sent in troubled:
-            if sent > 0:
-                self._block(subscriber, memoryview(data)[sent:], group.reached)
-            elif sent == 0:
-                self._block(subscriber, b"", before)
-            else:
+    @staticmethod
+    def _count(clients: list[Subscriber], framing: Framing, frame: bytes) -> bytes:
+        """Count one event for each; returns its frame as these are to get it."""
+        assert clients[0].limit is not None
+        left = clients[0].limit - 1
+        for subscriber in clients:
+            subscriber.limit = left
+        return frame if left else framing.last(frame)
+
+    def _end(self, clients: list[Subscriber]) -> None:
+        """Hang up on those that have had all they were to get; one that is blocked has not."""
+        for subscriber in clients:
+            if subscriber.limit == 0 and subscriber.seat >= 0:
                 self._drop(subscriber)
 
-    def _deliver(self, subscriber: _Subscriber, event: Event, head: bytes = b"") -> None:
-        """Send one client one event, and count it."""
-        frame = event.frame(subscriber.group.framing)
-        if subscriber.limit is not None and frame:
-            subscriber.limit -= 1
-            if subscriber.limit == 0:
-                frame = subscriber.group.framing.last(frame)
-        if subscriber.limit is not None or len(frame) <= SMALL:
-            self._send(subscriber, head + frame, event.sequence)
-            return
-        # Not put together with the head: a client that blocks would keep a copy of the frame, and
-        # not just a view of the one that all share.
-        if head:
-            self._send(subscriber, head, event.sequence - 1)
-        if subscriber in subscriber.group.ready:
-            self._send(subscriber, frame, event.sequence)
+    def _send(
+        self,
+        roster: Roster[Subscriber],
+        seats: slice,
+        data: bytes | memoryview,
+        reached: int,
+        *,
+        skip: int | None = None,
+    ) -> list[Subscriber]:
+        """Send some clients the same bytes. What stands here is paid once; for each of them there
+        is a `send`, and nothing else.
 
-    def _send(self, subscriber: _Subscriber, data: bytes | memoryview, reached: int) -> None:
-        """Send one client what is its own.
+        reached: how far they have come when they have this.
+        skip: how far one has come that cannot take any of it, and need not. Without it, it must
+            have it.
 
-        reached: how far it has come when it has this.
+        Returns those that are blocked.
         """
-        try:
-            sent = subscriber.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._drop(subscriber)
-            return
-        if sent < len(data):
-            self._block(subscriber, memoryview(data)[sent:], reached)
-        elif subscriber.limit == 0:
-            self._drop(subscriber)
+        blocked = []
+        for subscriber, sent in roster.send(data, seats):
+            if sent < 0:
+                self._drop(subscriber)
+            elif sent == 0 and skip is not None:
+                self._block(subscriber, b"", skip)
+            else:
+                self._block(subscriber, memoryview(data)[sent:], reached)
+                blocked.append(subscriber)
+        return blocked
 
-    def _block(self, subscriber: _Subscriber, rest: bytes | memoryview, reached: int) -> None:
+    def _block(self, subscriber: Subscriber, rest: bytes | memoryview, reached: int) -> None:
         subscriber.rest = rest
         subscriber.reached = reached
-        subscriber.group.place(subscriber).pop(subscriber, None)
+        subscriber.group.place(subscriber).remove(subscriber)
         self._blocked[subscriber] = self._clock() + self._send_timeout
         self._selector.modify(
             subscriber.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, subscriber
         )
 
-    def _unblock(self, subscriber: _Subscriber) -> None:
+    def _unblock(self, subscriber: Subscriber) -> None:
         """A blocked client can take something: the rest of its frame, then what it missed."""
         group = subscriber.group
         del self._blocked[subscriber]  # and back to the end of it, if it is blocked again
         self._selector.modify(subscriber.sock, selectors.EVENT_READ, subscriber)
-        group.place(subscriber)[subscriber] = None
+        roster = group.place(subscriber)
+        seat = slice(len(roster), None)
+        roster.add(subscriber)
         rest, subscriber.rest = subscriber.rest, b""
         if rest:
-            self._send(subscriber, rest, subscriber.reached)
-            if subscriber not in group.place(subscriber):
+            self._send(roster, seat, rest, subscriber.reached)
+            self._end([subscriber])
+            if subscriber.seat < 0:
                 return  # blocked again, or gone
         last_id, subscriber.last_id = subscriber.last_id, None
         missed = group.source.since(subscriber.reached)
@@ -501,16 +472,11 @@ class Broadcaster:
                 missed, head = group.source.state(), group.framing.reset
             else:
                 missed = resumed
-        self._go_on(subscriber, group.sent_of(missed), head)
+        self._go_on(group, roster, seat, group.sent_of(missed), head)
 
-    def _listen(self, subscriber: _Subscriber) -> None:
-        try:
-            said = subscriber.sock.recv(CHATTER)
-        except BlockingIOError:
-            return
-        except OSError:
-            said = b""
-        if not said or len(said) == CHATTER:
+    def _listen(self, subscriber: Subscriber) -> None:
+        said = receive(subscriber.sock, CHATTER)
+        if said is not None and (not said or len(said) == CHATTER):
             self._drop(subscriber)
 
     def _give_up(self, now: float) -> None:
@@ -521,17 +487,17 @@ class Broadcaster:
             log.info("a client took nothing for %g s and was dropped", self._send_timeout)
             self._drop(subscriber)
 
-    def _drop(self, subscriber: _Subscriber) -> None:
+    def _drop(self, subscriber: Subscriber) -> None:
         if subscriber.sock.fileno() < 0:
             return  # dropped before, in this same turn
         group = subscriber.group
         self._blocked.pop(subscriber, None)
-        group.place(subscriber).pop(subscriber, None)
+        if subscriber.seat >= 0:
+            group.place(subscriber).remove(subscriber)
         group.waiting.pop(subscriber, None)
         self._selector.unregister(subscriber.sock)
         subscriber.sock.close()
         group.members -= 1
         if not group.members:
-            group.source.unsubscribe(group.tell)
-            del self._groups[group.source, group.framing]
+            self._leave(group)
         subscriber.on_close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from pushdemo.push.answer import Document, MakeHead, PollAnswer, Response, StreamAnswer, Whole
@@ -60,17 +60,20 @@ class Streams:
         failure: Response,
         limit: int | None = None,
         last_id: str | None = None,
+        stands: Callable[[], bool] = lambda: False,
     ) -> Stream:
         """A new stream, of `limit` events where that is not None.
 
         refusal: the response if the framing turns out to be unable to carry the source's values.
         failure: the response if the first value cannot be computed.
         last_id: of the last event that the client has seen, if it has seen any.
+        stands: whether an equal request would now have an equal stream for its answer; for a server
+            that asks that instead of the application. Any thread.
 
         Raises TooManyStreams. What is opened must be closed, by a WSGI server as by others.
         """
         self._take_place()
-        return Stream(self, source, framing, refusal, failure, limit, last_id)
+        return Stream(self, source, framing, refusal, failure, limit, last_id, stands)
 
     def poll(
         self,
@@ -89,10 +92,15 @@ class Streams:
         return Poll(self, source, document, refusal, failure, nothing_new, reached, wait)
 
     def _take_place(self) -> None:
+        if not self.take_places(1):
+            raise TooManyStreams
+
+    def take_places(self, wanted: int) -> int:
+        """How many there were of so many places; they are taken."""
         with self._lock:
-            if self.open_now >= self._maximum:
-                raise TooManyStreams
-            self.open_now += 1
+            taken = min(wanted, self._maximum - self.open_now)
+            self.open_now += taken
+            return taken
 
     def leave_place(self) -> None:
         """One of them is closed."""
@@ -163,8 +171,10 @@ class Stream(_Body):
         failure: Response,
         limit: int | None,
         last_id: str | None,
+        stands: Callable[[], bool],
     ) -> None:
         super().__init__(streams)
+        self._stands = stands
         self._source = source
         self._framing = framing
         self._refusal = refusal
@@ -176,14 +186,37 @@ class Stream(_Body):
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
         """See HandsOff."""
+        self._give_away(lambda on_close: self._attach([sock], head, make_head, on_close))
+
+    def take_places(self, wanted: int) -> int:
+        """Places for more of the same, as far as there are any; returns how many are taken."""
+        return self._streams.take_places(wanted)
+
+    def hand_off_more(
+        self, socks: Sequence[socket.socket], head: bytes, make_head: MakeHead
+    ) -> None:
+        """The same for the connections of equal requests, for whom places were taken. Of a stream
+        that `stands`, and was handed off itself."""
+        self._attach(socks, head, make_head, self._streams.leave_place)
+
+    @property
+    def stands(self) -> bool:
+        """See `Streams.open`."""
+        return self._stands()
+
+    def _attach(
+        self,
+        socks: Sequence[socket.socket],
+        head: bytes,
+        make_head: MakeHead,
+        on_close: Callable[[], None],
+    ) -> None:
         answer = StreamAnswer(
             self._framing, head, make_head, refusal=self._refusal, failure=self._failure
         )
-        self._give_away(
-            lambda on_close: self._streams.broadcaster.attach(
-                sock, answer, self._source, self._framing,
-                limit=self._limit, last_id=self._last_id, on_close=on_close,
-            )
+        self._streams.broadcaster.attach(
+            socks, answer, self._source, self._framing,
+            limit=self._limit, last_id=self._last_id, on_close=on_close,
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[bytes]:
@@ -294,7 +327,7 @@ class Poll(_Body):
         )
         self._give_away(
             lambda on_close: self._streams.broadcaster.attach(
-                sock, answer, self._source, framing, reached=self._reached, on_close=on_close
+                [sock], answer, self._source, framing, reached=self._reached, on_close=on_close
             )
         )
 

@@ -1,0 +1,136 @@
+"""The clients that get the same bytes: those of one source in one format.
+
+All of this is the broadcaster's, and for its thread alone.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from pushdemo.push.answer import Answer
+from pushdemo.push.channel import Source
+from pushdemo.push.event import Event, Trouble
+from pushdemo.push.framing import Framing
+from pushdemo.push.roster import Roster
+
+
+class Subscriber:
+    """One client.
+
+    answer: how its response will begin; None once it has.
+    last_id: where it left off, from its admission to its first event; and for a client that is
+        blocked on an event without a number, the id of that.
+    limit: how many events it is still to get, None for no end.
+    rest: for a blocked client, what is still to be sent of a frame.
+    reached: for a blocked client, the number of the last event of which something was sent; for a
+        waiting one, of the last that it knows.
+    seat: its place in a roster of its group, -1 while it is waiting or blocked.
+    """
+
+    __slots__ = ("answer", "group", "last_id", "limit", "on_close", "reached", "rest", "seat",
+                 "sock")  # fmt: skip
+
+    group: Group  # from its admission on
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        answer: Answer,
+        *,
+        limit: int | None,
+        last_id: str | None,
+        reached: int,
+        on_close: Callable[[], None],
+    ) -> None:
+        self.sock = sock
+        self.answer: Answer | None = answer
+        self.last_id = last_id
+        self.limit = limit
+        self.rest: bytes | memoryview = b""
+        self.reached = reached
+        self.seat = -1
+        self.on_close = on_close
+
+
+class Newcomers(NamedTuple):
+    """Clients who came at the same time, with equal requests: but for their sockets they are the
+    same."""
+
+    subscribers: list[Subscriber]
+    source: Source
+    framing: Framing
+
+
+class Group:
+    """See the module.
+
+    reached: the number of the event that was last sent to all of them.
+    ready: those that take whatever comes.
+    limited: those that would, but each event is counted for them.
+    waiting: those whose response has not begun, and when their answer loses patience. Blocked
+        clients are in none of these.
+    members: how many there are in all.
+    troubles: the number of each feed's last trouble that they were told of.
+    sent: when something was last sent to all, in the clock's seconds.
+    """
+
+    __slots__ = ("framing", "limited", "members", "reached", "ready", "sent", "source", "tell",
+                 "told", "troubles", "waiting")  # fmt: skip
+
+    def __init__(
+        self, source: Source, framing: Framing, note: Callable[[Group], None], now: float
+    ) -> None:
+        self.source = source
+        self.framing = framing
+        self.ready: Roster[Subscriber] = Roster()
+        self.limited: Roster[Subscriber] = Roster()
+        self.waiting: dict[Subscriber, float] = {}
+        self.members = 0
+        self.sent = now
+        self.told = False
+
+        def tell() -> None:  # the source's listener, in the publisher's thread
+            if not self.told:
+                self.told = True
+                note(self)
+
+        self.tell = tell
+        # Before it listens: only a trouble that comes now is about those who come now.
+        self.troubles = {trouble.feed: trouble.number for trouble in source.troubles()}
+        source.subscribe(tell, framing)
+        self.reached = source.reached
+
+    def place(self, subscriber: Subscriber) -> Roster[Subscriber]:
+        return self.ready if subscriber.limit is None else self.limited
+
+    def sent_of(self, events: list[Event]) -> list[Event]:
+        """Those of the events that have been sent to all: the others still will be."""
+        return [event for event in events if event.sequence <= self.reached]
+
+    def old_troubles(self) -> list[Trouble]:
+        """Those that go on and that all have been told of: the others still will be."""
+        return [
+            trouble
+            for trouble in self.source.troubles()
+            if trouble.since is not None and trouble.number <= self.troubles.get(trouble.feed, 0)
+        ]
+
+    def new_troubles(self) -> list[Trouble]:
+        """Those that have not been told of."""
+        new = [t for t in self.source.troubles() if t.number > self.troubles.get(t.feed, 0)]
+        self.troubles.update((trouble.feed, trouble.number) for trouble in new)
+        return new
+
+    def news(self) -> list[Event]:
+        """The events that have not been sent to all."""
+        self.told = False  # before the look, so that what comes during it is told of again
+        return self.source.since(self.reached)
+
+
+def together(subscribers: Iterable[Subscriber]) -> Iterator[list[Subscriber]]:
+    """Those who came together, as a list each: they have one answer."""
+    for _, some in groupby(list(subscribers), key=lambda subscriber: id(subscriber.answer)):
+        yield list(some)

@@ -1,0 +1,145 @@
+"""What is done to sockets. Two calls are made for many at a time: accept, and send the same to all.
+
+Where a compiler was there when pushdemo was installed, they are in C (_sockets.c), which lets the
+interpreter's lock go once for all sockets, and beside a thread that computes waits for it once.
+Otherwise they are the loops below, which do the same, and let it go for each socket. The variable
+PUSHDEMO_PURE_PYTHON chooses those, too: to see whether a trouble comes from the others.
+
+Any thread may call these.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from array import array
+from collections.abc import Sequence
+
+try:
+    from pushdemo.push import _sockets
+except ImportError:
+    IN_C = False
+else:
+    IN_C = not os.environ.get("PUSHDEMO_PURE_PYTHON")
+
+# What a slow client may leave in the kernel, in bytes (Linux doubles it for its bookkeeping). Left
+# alone it grows to megabytes for each, full of values that are no longer the newest.
+SEND_BUFFER = 64 * 1024
+# A silent peer is probed after 30 s, then every 10 s, and given up when three probes are lost.
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_TCP_OPTIONS = [
+    (getattr(socket, name), value)
+    for name, value in {"TCP_NODELAY": 1, **KEEPALIVE}.items()
+    if hasattr(socket, name)
+]
+_TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+# A connection, and what came on it: nothing, if it has ended; None, if nothing has come yet.
+Arrival = tuple[socket.socket, bytes | None]
+
+# What accept fails with when it is not the connection's fault.
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def accept(
+    listener: socket.socket, *, most: int, size: int, highest: int = sys.maxsize
+) -> list[Arrival]:
+    """The connections that wait to be accepted, each non-blocking, and what has come on it.
+
+    most: how many, at most.
+    size: bytes that are read of each, at most.
+    highest: the last is one whose descriptor is at least that.
+
+    Raises OSError where the first cannot be had for want of descriptors or memory (EXHAUSTED).
+    """
+    if not IN_C:
+        return _accept_each(listener, most, size, highest)
+    # Python knows it for non-blocking by this bit, and need not make it so.
+    kind = listener.type | getattr(socket, "SOCK_NONBLOCK", 0)
+    arrivals = []
+    for fd, data in _sockets.accept(listener.fileno(), most, size, min(highest, 2**31 - 1)):
+        sock = socket.socket(listener.family, kind, listener.proto, fileno=fd)
+        arrivals.append((sock, data))
+    return arrivals
+
+
+def _accept_each(listener: socket.socket, most: int, size: int, highest: int) -> list[Arrival]:
+    arrivals: list[Arrival] = []
+    for _ in range(most):
+        try:
+            sock, _address = listener.accept()
+        except BlockingIOError:
+            break
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                continue  # that client has left already
+            if arrivals:
+                break
+            raise
+        sock.setblocking(False)
+        arrivals.append((sock, receive(sock, size)))
+        if sock.fileno() >= highest:
+            break
+    return arrivals
+
+
+def receive(sock: socket.socket, size: int) -> bytes | None:
+    """What has come on a non-blocking socket, at most `size` bytes of it: nothing if it has ended,
+    by an error too, None if nothing has come yet."""
+    try:
+        return sock.recv(size)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def send_to_all(
+    socks: Sequence[socket.socket],
+    fds: array[int],
+    start: int,
+    stop: int,
+    data: bytes | memoryview,
+    *,
+    backwards: bool = False,
+) -> list[tuple[int, int]]:
+    """Send the same bytes to each of the non-blocking `socks[start:stop]`.
+
+    fds: their descriptors.
+    backwards: begin with the last.
+
+    Returns the index of each that did not take all of it, and how many bytes it took: -1 if it is
+    gone.
+    """
+    if IN_C:
+        return _sockets.send_to_all(fds, start, stop, data, backwards)
+    short = []
+    size = len(data)
+    order = range(start, stop)
+    for index in reversed(order) if backwards else order:
+        try:
+            sent = socks[index].send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = -1
+        if sent != size:
+            short.append((index, sent))
+    return short
+
+
+def tune(sock: socket.socket, send_timeout: float) -> None:
+    """Set what a long-lived stream needs, as far as this system knows it: no delay, bounded
+    buffers, keepalive, and an end to unacknowledged data after `send_timeout` seconds."""
+    if sock.gettimeout() != 0:
+        sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _TCP_OPTIONS:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    if _TCP_USER_TIMEOUT is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, round(send_timeout * 1000))
