@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushdemo.push.executor import FeedFailed, InProcess, InThread, decode, encode
+from pushdemo.push.executor import (
+    NICENESS,
+    FeedFailed,
+    InProcess,
+    InThread,
+    decode,
+    encode,
+    step_back,
+)
 from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
 from tests.servers import HANG, until
 
@@ -49,6 +58,9 @@ def give_up():
 
 def hang():
     time.sleep(3600)
+
+def nice():
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 def large():
     return b"x" * 50_000_000, "image/png"
@@ -189,3 +201,33 @@ def test_a_closed_one_leaves_no_process(process: Make) -> None:
             return True
 
     until(gone, "the process to end")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_a_thread_steps_back_and_the_others_stay_where_they_are() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    niceness = []
+
+    def step() -> None:
+        step_back()
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    thread.join(HANG)
+    assert niceness == [min(before + NICENESS, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_a_process_steps_back_behind_the_server_by_as_much(process: Make) -> None:
+    nice = process("nice")
+    values: list[object] = []
+
+    def run() -> None:  # as the publisher does it
+        step_back()
+        values.append(nice.run())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(HANG)
+    assert values == [Data(str(min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)))]

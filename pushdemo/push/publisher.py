@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Value
+from pushdemo.push.executor import step_back
 from pushdemo.push.feed import SECOND, Feed
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ LONGEST_PAUSE = 60 * SECOND  # between two tries of a feed that fails
 
 
 def _in_a_thread(task: Task) -> None:
-    threading.Thread(target=task, name="pushdemo-feed", daemon=True).start()
+    def run() -> None:
+        step_back()
+        task()
+
+    threading.Thread(target=run, name="pushdemo-feed", daemon=True).start()
 
 
 class Publisher:
