@@ -33,6 +33,9 @@ def hang():
 """
 
 
+pytestmark = pytest.mark.usefixtures("in_c")
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Paster] = []
@@ -135,12 +138,12 @@ def test_one_stream_too_many_is_told_to_come_again(
 def test_silent_connections_keep_nobody_waiting(
     start: Start, streams: contextlib.ExitStack
 ) -> None:
-    paster = start(server="request_timeout = 2")
+    paster = start(server="request_timeout = 5")
     silent = [streams.enter_context(socket.create_connection(paster.address)) for _ in range(1000)]
     began = time.monotonic()
     assert paster.get("/")[0] == 200
     assert paster.get("/server/index?limit=1")[0] == 200
-    assert time.monotonic() - began < 1.5  # before any of them was given up
+    assert time.monotonic() - began < 4  # before any of them was given up
     for sock in silent:
         sock.settimeout(HANG)
         assert sock.recv(1) == b""

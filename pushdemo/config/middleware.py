@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from routes.middleware import RoutesMiddleware
 from pushdemo.config.environment import PACKAGE, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
+from pushdemo.lib.negotiation import STREAM_HEADERS
 
 
 def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
@@ -49,3 +50,14 @@ class PublicFirst:
         if "\0" not in path and os.path.exists(self._public + path):
             return self._static(environ, start_response)
         return self._app(environ, start_response)
+
+    def pushdemo_collapses(self) -> Sequence[str] | None:
+        """By what the streams are made: see pushdemo.servers.collapsing. Only while between here
+        and their controller there is nothing but what `make_app` puts there: anything else may have
+        to see each request."""
+        app = self._app
+        for kind, inner in ((RegistryManager, "application"), (RoutesMiddleware, "app")):
+            if type(app) is not kind:
+                return None
+            app = getattr(app, inner)
+        return STREAM_HEADERS if type(app) is Application else None

@@ -46,11 +46,12 @@ class ServerController(BaseController):
         if request.method not in ("GET", "HEAD"):
             abort(405, "Read this address with GET.", [("Allow", "GET, HEAD")])
         channels = self._channels(id)
-        name = choose(request, self._formats(channels)) or self._refuse(channels)
+        newest = _newest(channels)
+        name = choose(request, _formats(newest)) or self._refuse(channels)
         hands_off = HANDS_OFF in environ and request.method == "GET"
         try:
             if name in app_globals.framings:
-                return self._stream(channels, app_globals.framings[name], hands_off)
+                return self._stream(channels, newest, app_globals.framings[name], hands_off)
             if len(channels) > 1:
                 abort(400, "A single answer is of one feed: ask for each, or for a stream.")
             return self._single(channels[0], FORMATS[name], hands_off)
@@ -117,23 +118,28 @@ class ServerController(BaseController):
 
     # An endless response
 
-    def _stream(self, channels: list[Channel], framing: Framing, hands_off: bool) -> Stream:
+    def _stream(
+        self, channels: list[Channel], newest: list[Event], framing: Framing, hands_off: bool
+    ) -> Stream:
         limit = self._limit()
         source = app_globals.mixes.source(channels)
         if len(channels) > 1:
             framing = named(framing)
         if self._is_img():
             framing = images(framing)
-        newest = [channel.newest for channel in channels]
-        if request.method == "GET" and not hands_off and not any(newest):
+        if request.method == "GET" and not hands_off and not newest:
             # This server must know now whether the format will do.
-            newest = [wait_for_event(source, 0, PATIENCE)]
-            if not any(newest) and any(one.since for one in source.troubles()):
+            event = wait_for_event(source, 0, PATIENCE)
+            if event is None and any(one.since for one in source.troubles()):
                 abort(503, _NO_VALUE, [RETRY_AFTER])
-        known = [event for event in newest if event is not None]
-        if not all(event.frame(framing) for event in known):
+            newest = [] if event is None else [event]
+        if not _carries(framing, newest):
             self._refuse(channels)
-        if limit is None and self._worth_compressing(framing, known):
+        compresses = limit is None and self._takes_gzip()
+        # What goes into an <img> had better stay as it is.
+        unknown = "image/" not in request.headers.get("Accept", "")
+        plain, formats = framing, _formats(newest)
+        if compressed := compresses and _worth_compressing(framing, newest, unknown):
             framing = Gzip(framing)
             response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Type"] = framing.content_type
@@ -142,10 +148,28 @@ class ServerController(BaseController):
         last_id = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id")
         # What cannot be carried is bytes; or, for an <img>, all but those.
         refusal = self._refusal(list(FORMATS) if self._is_img() else ["multipart"])
+
+        def stands() -> bool:
+            # All that was made here of anything but the request and the ini.
+            newest = _newest(channels)
+            return (
+                _formats(newest) == formats
+                and _carries(plain, newest)
+                and (compresses and _worth_compressing(plain, newest, unknown)) == compressed
+            )
+
         stream: Stream = app_globals.streams.open(
-            source, framing, refusal=refusal, failure=self._failure(), limit=limit, last_id=last_id
-        )
+            source, framing, refusal=refusal, failure=self._failure(), limit=limit,
+            last_id=last_id, stands=stands if self._is_plain() else lambda: False,
+        )  # fmt: skip
         return stream
+
+    def _is_plain(self) -> bool:
+        """Whether nothing was added that may look at more of a request than is looked at here, or
+        say more to its client."""
+        return type(self) is ServerController and not (
+            hasattr(self, "__before__") or hasattr(self, "__after__")
+        )
 
     def _is_img(self) -> bool:
         """Whether an <img> asks: alone among a browser's requests it wants an image most."""
@@ -163,19 +187,10 @@ class ServerController(BaseController):
             abort(400, f"limit={given}: give a whole number of at least 1, or leave it out.")
         return int(given)
 
-    def _worth_compressing(self, framing: Framing, known: list[Event]) -> bool:
+    def _takes_gzip(self) -> bool:
         # No header would be read as: anything will do.
-        if "Accept-Encoding" not in request.headers or not (
+        return "Accept-Encoding" in request.headers and bool(
             request.accept_encoding.acceptable_offers(["gzip"])
-        ):
-            return False
-        if not known:  # what goes into an <img> had better stay as it is
-            return "image/" not in request.headers.get("Accept", "")
-        compressed = Gzip(framing)
-        return not any(
-            isinstance(event.value.payload, Blob)
-            or len(event.frame(compressed)) > WORTH * len(event.frame(framing))
-            for event in known
         )
 
     # A single answer
@@ -249,7 +264,7 @@ class ServerController(BaseController):
         response.headers["Access-Control-Max-Age"] = "86400"
 
     def _refuse(self, channels: list[Channel]) -> NoReturn:
-        abort(406, _advice(self._formats(channels)))
+        abort(406, _advice(_formats(_newest(channels))))
 
     def _refusal(self, names: list[str]) -> Response:
         """The same for a value that is not known yet."""
@@ -264,12 +279,33 @@ class ServerController(BaseController):
             "503 Service Unavailable", [*self._headers(), RETRY_AFTER, _PLAIN_TEXT], body
         )
 
-    def _formats(self, channels: list[Channel]) -> list[str]:
-        """Those that can carry what is known of the channels."""
-        newest = [channel.newest for channel in channels]
-        if any(event and isinstance(event.value.payload, Blob) for event in newest):
-            return ["multipart"]
-        return list(FORMATS)
+
+def _newest(channels: list[Channel]) -> list[Event]:
+    """The newest event of each channel that has one."""
+    return [event for channel in channels if (event := channel.newest) is not None]
+
+
+def _formats(newest: list[Event]) -> list[str]:
+    """Those that can carry what is known of some channels."""
+    if any(isinstance(event.value.payload, Blob) for event in newest):
+        return ["multipart"]
+    return list(FORMATS)
+
+
+def _carries(framing: Framing, newest: list[Event]) -> bool:
+    return all(event.frame(framing) for event in newest)
+
+
+def _worth_compressing(framing: Framing, newest: list[Event], unknown: bool) -> bool:
+    """`unknown` is the answer where there are no events to tell by."""
+    if not newest:
+        return unknown
+    compressed = Gzip(framing)
+    return not any(
+        isinstance(event.value.payload, Blob)
+        or len(event.frame(compressed)) > WORTH * len(event.frame(framing))
+        for event in newest
+    )
 
 
 def _advice(names: list[str]) -> str:

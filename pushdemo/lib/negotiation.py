@@ -16,6 +16,8 @@ FORMATS = {
     "xml": "application/xml",
 }
 LONGEST_WAIT = 600
+# The headers by which a stream is made: its format, where it resumes, and who may read it.
+STREAM_HEADERS = ("Accept", "Accept-Encoding", "Last-Event-ID", "Origin")
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
 

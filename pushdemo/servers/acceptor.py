@@ -14,35 +14,51 @@ request to itself for the longest, or is told to come again later.
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
 import logging
 import re
 import selectors
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
+from pushdemo.push import sockets
 from pushdemo.servers import descriptors
 
 log = logging.getLogger(__name__)
-
-Deliver = Callable[[socket.socket, Any, io.BytesIO], None]
 
 MAX_HEAD = 64 * 1024  # bytes; browsers stay under 16 KiB, cookies and all
 MIN_RATE = 16 * 1024  # bytes a second, below which a body is not worth waiting for
 LINGER = 1.0  # seconds for a client we refused to read why
 PAUSE = 0.25  # seconds without accepting, when the system has no descriptor to give
-BURST = 128  # connections accepted before the others get their turn
+BURST = 256  # connections accepted, and requests delivered, in one go
+BURSTS = 16  # in which connections are accepted, before anything else is done
 CHUNK = 64 * 1024
 
+# What most requests are, whole in their first packet: a GET, and no header that is about a body.
+_PLAIN_GET = re.compile(
+    rb"GET \S+ HTTP/1\.[0-9]\r\n"
+    rb"(?:(?!(?i:content-length|transfer-encoding|expect))[^\r\n]+\r\n)*\r\n"
+)
 _REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1\.[0-9]\r?\n")
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _LENGTHS = re.compile(rb"^content-length[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.I | re.M)
 _CODED = re.compile(rb"^transfer-encoding[ \t]*:", re.I | re.M)
 _EXPECTS = re.compile(rb"^expect[ \t]*:[ \t]*100-continue[ \t]*\r?$", re.I | re.M)
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Request(NamedTuple):
+    """A request that is all there.
+
+    sock: its connection, non-blocking.
+    received: its head and body, and not what may follow them.
+    """
+
+    sock: socket.socket
+    received: bytes
+
+
+Deliver = Callable[[list[Request]], None]
 
 
 class Refused(Exception):
@@ -75,11 +91,10 @@ class _Connection:
     refused: an answer went out; what still comes in is thrown away.
     """
 
-    __slots__ = ("address", "deadline", "received", "refused", "sock", "whole")
+    __slots__ = ("deadline", "received", "refused", "sock", "whole")
 
-    def __init__(self, sock: socket.socket, address: Any, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
         self.sock = sock
-        self.address = address
         self.deadline = deadline
         self.received = bytearray()
         self.whole: int | None = None
@@ -103,8 +118,8 @@ def body_length(head: bytes) -> int:
 
 
 class Acceptor:
-    """Accepts on `listener` and hands each request that is all there to `deliver`, with its
-    connection in blocking mode.
+    """Accepts on `listener` and hands the requests that are all there to `deliver`, as many at a
+    time as have come.
 
     timeout: seconds for a request's head to come.
     max_body: bytes of a request's body; they are kept in memory.
@@ -118,6 +133,7 @@ class Acceptor:
         self._timeout = timeout
         self._max_body = max_body
         self._connections: dict[_Connection, None] = {}  # oldest first
+        self._requests: list[Request] = []  # that are all there
         self._selector = selectors.DefaultSelector()
         self._waking, self._waker = socket.socketpair()
         self._waking.setblocking(False)
@@ -140,12 +156,17 @@ class Acceptor:
                     self._waking.recv(CHUNK)
                 elif key.data in self._connections:  # and did not just have to make room
                     self._read(key.data)
+            # Not all at once: others come meanwhile.
+            if some := self._requests[:BURST]:
+                del self._requests[:BURST]
+                self._hand_over(some)
             if (now := time.monotonic()) >= look:
                 look = now + min(1.0, self._timeout / 4)
                 self._give_up(now)
                 if self._paused_until is not None and now >= self._paused_until:
                     self._paused_until = None
                     self._selector.register(self._listener, selectors.EVENT_READ)
+        self._hand_over(self._requests)
         for connection in list(self._connections):
             self._close(connection)
         self._selector.close()
@@ -164,24 +185,32 @@ class Acceptor:
         return self._waker.fileno()
 
     def _idle(self) -> float | None:
+        if self._requests:
+            return 0
         if self._paused_until is not None:
             return PAUSE
         return min(1.0, self._timeout / 4) if self._connections else None
 
     def _accept(self) -> None:
-        for _ in range(BURST):
-            try:
-                sock, address = self._listener.accept()
-            except BlockingIOError:
+        # All that wait, before any of them is served: what overflows the listener's queue comes
+        # again only after a second or more.
+        for _ in range(BURSTS):
+            if self._accept_some() < BURST:
                 return
-            except OSError as error:
-                if error.errno in _EXHAUSTED and not self._make_room():
-                    self._report_exhaustion()
-                    self._pause()
-                    return
-                continue  # or that client has left already
-            sock.setblocking(False)
-            if sock.fileno() < descriptors.limit() - descriptors.RESERVE:
+
+    def _accept_some(self) -> int:
+        """Accept a burst, if so many wait; returns how many it were."""
+        reserve = descriptors.limit() - descriptors.RESERVE
+        try:
+            arrivals = sockets.accept(self._listener, most=BURST, size=CHUNK, highest=reserve)
+        except OSError:  # no descriptor to give
+            if not self._make_room():
+                self._report_exhaustion()
+                self._pause()
+            return 0
+        deadline = time.monotonic() + self._timeout
+        for sock, received in arrivals:
+            if sock.fileno() < reserve:
                 self._exhausted = False
             elif self._make_room():
                 # To the number that has become free, or those of the reserve would go one by one.
@@ -191,10 +220,20 @@ class Acceptor:
                 self._report_exhaustion()
                 self._turn_away(sock)
                 continue
-            connection = _Connection(sock, address, time.monotonic() + self._timeout)
-            self._connections[connection] = None
-            self._selector.register(sock, selectors.EVENT_READ, connection)
-            self._read(connection)  # as a rule the request is there already
+            if received and _PLAIN_GET.fullmatch(received):
+                self._requests.append(Request(sock, received))
+            else:
+                connection = _Connection(sock, deadline)
+                self._connections[connection] = None
+                self._selector.register(sock, selectors.EVENT_READ, connection)
+                self._take(connection, received)
+        return len(arrivals)
+
+    def _hand_over(self, requests: list[Request]) -> None:
+        try:
+            self._deliver(requests)
+        except Exception:  # some bad requests must not end the server
+            log.exception("requests were lost by an error that there should not have been")
 
     def _make_room(self) -> bool:
         """Close the connection that has been without a request the longest, if there is one."""
@@ -225,12 +264,12 @@ class Acceptor:
             sock.recv(CHUNK)  # what is left unread would take the answer back with a reset
 
     def _read(self, connection: _Connection) -> None:
-        try:
-            received = connection.sock.recv(CHUNK)
-        except BlockingIOError:
+        self._take(connection, sockets.receive(connection.sock, CHUNK))
+
+    def _take(self, connection: _Connection, received: bytes | None) -> None:
+        """What has come on a connection, as `sockets.receive` says it."""
+        if received is None:
             return
-        except OSError:
-            received = b""
         if not received:
             self._close(connection)
         elif not connection.refused:
@@ -241,16 +280,14 @@ class Acceptor:
                 self._refuse(connection, refusal)
 
     def _advance(self, connection: _Connection) -> None:
-        received = connection.received
         if connection.whole is None:
             self._begin(connection)
-        if connection.whole is not None and len(received) >= connection.whole:
+        if connection.whole is not None and len(connection.received) >= connection.whole:
             self._forget(connection)
-            connection.sock.setblocking(True)
-            # A copy of the request alone: what follows it would be a second one on a connection
-            # that is going to be closed.
-            whole = io.BytesIO(memoryview(received)[: connection.whole])
-            self._deliver(connection.sock, connection.address, whole)
+            # The request alone: what follows it would be a second one on a connection that is
+            # going to be closed.
+            whole = bytes(memoryview(connection.received)[: connection.whole])
+            self._requests.append(Request(connection.sock, whole))
 
     def _begin(self, connection: _Connection) -> None:
         """Look for the end of the head, and see what body is to come."""

@@ -1,9 +1,11 @@
 """`egg:pushdemo#http`: Paste's HTTP server, for streams by the thousand.
 
 Paste parses the request and calls the application in its pool of workers, as ever. Around that
-stand three changes:
+stand four changes:
 
 - A connection waits for its request in the acceptor, not in a worker.
+- A request that is equal to one that was just answered with a Stream is given an equal one at once:
+  see pushdemo.servers.collapsing.
 - When the application returns a Stream or a Poll, the connection is given to the broadcaster, and
   the worker is free again at once: any number of them holds none.
 - Any other body of unknown length (a generator that sleeps between its parts, as the seed's does)
@@ -22,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from paste.httpserver import WSGIHandler, WSGIThreadPoolServer
@@ -29,7 +32,8 @@ from paste.httpserver import WSGIHandler, WSGIThreadPoolServer
 from pushdemo.lib.options import ConfigError, Options
 from pushdemo.push.stream import HANDS_OFF, Poll, Stream
 from pushdemo.servers import descriptors
-from pushdemo.servers.acceptor import Acceptor
+from pushdemo.servers.acceptor import Acceptor, Request
+from pushdemo.servers.collapsing import Collapsing, Precedent, collapses
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ def server_factory(
     threadpool_workers: requests that run at the same time; streams are not among them.
     request_timeout: seconds for a request to come; too few, and clients on bad lines are cut off.
     max_request_body: bytes; they are kept in memory.
+    collapse_requests: false has the application see each request, also one for a stream that is
+        equal to the last; then ten thousand clients take ten times as long to come back.
 
     Raises ConfigError, also when the address cannot be had: before the application is loaded.
     """
@@ -65,10 +71,11 @@ def server_factory(
         request_timeout=options.seconds("request_timeout", 20),
         max_request_body=options.whole("max_request_body", 1024 * 1024, least=0),
     )
+    collapse = options.flag("collapse_requests", True)
     options.finish()
 
     def serve(application: Any) -> None:
-        server.wsgi_application = application
+        server.serve_application(application, collapse=collapse)
         with server.stopped_by(signal.SIGINT, signal.SIGTERM):
             print(f"serving on http://{server.authority}", flush=True)
             server.serve_forever()
@@ -83,17 +90,16 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
     beginning of its body leave in one packet.
     """
 
-    def __init__(
-        self, sock: socket.socket, address: Any, server: Server, received: io.BytesIO
-    ) -> None:
+    def __init__(self, sock: socket.socket, address: Any, server: Server, received: bytes) -> None:
         self._received = received
         self.given_away = False  # the connection is somebody else's to close
+        self.precedent: Precedent | None = None  # for equal requests
         self.wsgi_headers_sent = False
         super().__init__(sock, address, server)
 
     def setup(self) -> None:
         self.connection = self.request
-        self.rfile = self._received
+        self.rfile = io.BytesIO(self._received)
         self.wfile = io.BytesIO()
 
     def finish(self) -> None:
@@ -126,9 +132,12 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # Paste has no types
                 try:
                     head = self.server.make_head(*self.wsgi_curr_headers)
                     body.hand_off(self.connection, head, self.server.make_head)
-                    self.given_away = True
                 except OSError:  # no descriptor for the broadcaster's selector
                     self._fail()
+                    return
+                self.given_away = True
+                if isinstance(body, Stream):
+                    self.precedent = Precedent(body, *self.wsgi_curr_headers)
                 return
             if self._endless(body):
                 self.given_away = self.server.in_a_thread(lambda: self._send_and_close(body))
@@ -231,6 +240,8 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
         self._acceptor = Acceptor(
             self.socket, self._deliver, timeout=request_timeout, max_body=max_request_body
         )
+        self._collapsing: Collapsing | None = None
+        self._workers = workers
         self._body_threads = threading.BoundedSemaphore(MAX_BODY_THREADS)
 
     def server_bind(self) -> None:
@@ -243,6 +254,16 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
         """Host and port as a URL has them."""
         host, port = self.server_address[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    def serve_application(self, application: Any, *, collapse: bool) -> None:
+        """What to serve. collapse: it may be left out where it says so; see the module collapsing.
+        Before `serve_forever`."""
+        self.wsgi_application = application
+        headers = collapses(application)
+        if collapse and headers is not None:
+            self._collapsing = Collapsing(
+                headers, workers=self._workers, make_head=self.make_head, ask=self._ask
+            )
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:  # noqa: ARG002
         """Serve until `stop`; then give the requests under way a moment to end."""
@@ -297,17 +318,27 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
     def _busy(self) -> bool:
         return bool(self.thread_pool.worker_tracker) or not self.thread_pool.queue.empty()
 
-    def _deliver(self, sock: socket.socket, address: Any, received: io.BytesIO) -> None:
-        self.thread_pool.add_task(lambda: self._handle(sock, address, received))
+    def _deliver(self, requests: list[Request]) -> None:
+        """In the acceptor's thread."""
+        if self._collapsing is not None:
+            self._collapsing.serve(requests)
+            return
+        for request in requests:
+            self._ask(request)
 
-    def _handle(self, sock: socket.socket, address: Any, received: io.BytesIO) -> None:
+    def _ask(self, request: Request) -> None:
+        self.thread_pool.add_task(partial(self._handle, request))
+
+    def _handle(self, request: Request) -> None:
         """Serve one request, in a worker."""
-        sock.settimeout(WRITE_TIMEOUT)
         handler = None
         try:
-            handler = Handler(sock, address, self, received)
+            request.sock.settimeout(WRITE_TIMEOUT)
+            handler = Handler(request.sock, request.sock.getpeername(), self, request.received)
         except OSError:
             log.debug("the client left before its response was sent")
         finally:
             if handler is None or not handler.given_away:
-                sock.close()
+                request.sock.close()
+            if self._collapsing is not None:
+                self._collapsing.settle(request, handler.precedent if handler else None)
