@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
+import threading
 import time
-
-# The variable with which whoever starts the server says how long a value is to be, in bytes.
-PAYLOAD = "PUSHDEMO_BENCH_PAYLOAD"
 
 _number = itertools.count(1)
 # Such as a table of prices has it: some of it repeats, much does not. A megabyte.
@@ -28,8 +25,21 @@ def busy() -> str:
     return "done"
 
 
-def stamp() -> str:
-    """`NANOSECONDS NUMBER …`, the nanoseconds of the monotonic clock, which on one machine is
-    the same for all processes. A call that was one too many shows as a number left out."""
-    text = f"{time.monotonic_ns()} {next(_number)} "
-    return text + _FILLER[: max(0, int(os.environ.get(PAYLOAD, "0")) - len(text))]
+def keep_busy() -> None:
+    """Compute from now on, in a thread of this process, as a feed would that takes long."""
+
+    def compute() -> None:
+        while True:
+            busy()
+
+    threading.Thread(target=compute, daemon=True).start()
+
+
+def stamp(size: int | str = 0) -> str:
+    """`~NANOSECONDS NUMBER …~`, the nanoseconds of the monotonic clock, which on one machine is
+    the same for all processes. A call that was one too many shows as a number left out.
+
+    size: of the value in bytes, at least that of the stamp.
+    """
+    text = f"~{time.monotonic_ns()} {next(_number)} "
+    return f"{text}{_FILLER[: max(0, int(size) - len(text) - 1)]}~"

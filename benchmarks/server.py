@@ -14,12 +14,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import feed
+import psutil
+
 from benchmarks.clients import Address
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 START = 20.0  # seconds within which it must listen
 STOP = 30.0  # seconds within which it must end when told to
+
+LINGER = 3.0  # seconds that it has to end in at the end, before it is killed
 
 _LISTENING = re.compile(r"http://([\d.]+):(\d+)")
 
@@ -29,6 +32,7 @@ use = config:{checkout}/development.ini
 feed.bench = benchmarks.feed:stamp
 feed.bench.interval = {interval}
 feed.bench.duration = {interval}
+feed.bench.arg.size = {payload}
 {more}
 
 [server:main]
@@ -47,18 +51,20 @@ class Server:
         self.core = core
 
     def cpu(self) -> float:
-        """Seconds of processor time used so far by all its threads, in the kernel too: utime and
-        stime of /proc/PID/stat, but finer than their 10 ms."""
+        """Seconds of processor time used so far by all its threads, and those of the processes it
+        has started, in the kernel too: utime and stime of /proc/PID/stat, but finer than their
+        10 ms."""
         # What clock_getcpuclockid(3) returns; Python has that for threads only.
-        return time.clock_gettime(~self._process.pid << 3 | 2)
+        return sum(time.clock_gettime(~pid << 3 | 2) for pid in self._pids())
 
     def memory(self, field: str) -> int:
-        """A field of /proc/PID/status (RssAnon: the process's own) or smaps_rollup (Pss), KiB."""
-        for name in ("status", "smaps_rollup"):
-            text = Path(f"/proc/{self._process.pid}/{name}").read_text()
-            if found := re.search(rf"^{field}:\s+(\d+) kB$", text, re.M):
-                return int(found[1])
-        raise KeyError(field)
+        """A field of /proc/PID/status (RssAnon: a process's own) or smaps_rollup (Pss), in KiB, of
+        them all."""
+        return sum(_memory(pid, field) for pid in self._pids())
+
+    def _pids(self) -> list[int]:
+        process = psutil.Process(self._process.pid)
+        return [process.pid, *(child.pid for child in process.children(recursive=True))]
 
     def terminate(self) -> tuple[float, int | None]:
         """Send SIGTERM; returns the seconds until it had ended, and its exit code: None if it had
@@ -73,6 +79,14 @@ class Server:
         seconds = time.monotonic() - began
         os.close(process)
         return seconds, self._process.poll()
+
+
+def _memory(pid: int, field: str) -> int:
+    for name in ("status", "smaps_rollup"):
+        text = Path(f"/proc/{pid}/{name}").read_text()
+        if found := re.search(rf"^{field}:\s+(\d+) kB$", text, re.M):
+            return int(found[1])
+    raise KeyError(field)
 
 
 def core_busy(core: int) -> float:
@@ -98,7 +112,7 @@ def listen_overflows() -> int:
 def running(
     command: Sequence[str], *, core: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """`command` on `core`, from when it has printed the URL it listens on; killed at the end.
+    """`command` on `core`, from when it has printed the URL it listens on; ended at the end.
 
     Raises RuntimeError with all that it printed, if it does not come to that.
     """
@@ -115,8 +129,12 @@ def running(
             os.sched_setaffinity(process.pid, {core})  # its threads inherit it
             yield Server(process, _address(process, Path(output.name)), core)
         finally:
-            process.kill()  # no harm to one that has ended
-            process.wait()
+            process.terminate()  # no harm to one that has ended
+            try:
+                process.wait(LINGER)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _address(process: subprocess.Popen[bytes], output: Path) -> Address:
@@ -130,19 +148,31 @@ def _address(process: subprocess.Popen[bytes], output: Path) -> Address:
 
 @contextlib.contextmanager
 def pushdemo(
-    *, interval: float, payload: int, core: int, workers: int = 10, more: str = ""
+    *,
+    interval: float,
+    payload: int,
+    core: int,
+    workers: int = 10,
+    more: str = "",
+    pure: bool = False,
 ) -> Iterator[Server]:
     """This application, run by `paster serve`, with benchmarks.feed as its feed `bench`.
 
     interval: seconds from one value to the next.
     payload: bytes of a value.
     more: lines for the application's section.
+    pure: without what is in C.
     """
-    text = _INI.format(checkout=CHECKOUT, interval=interval, workers=workers, more=more)
+    text = _INI.format(
+        checkout=CHECKOUT, interval=interval, payload=payload, workers=workers, more=more
+    )
     with tempfile.NamedTemporaryFile("w", suffix=".ini") as ini:
         ini.write(text)
         ini.flush()
         paster = str(Path(sys.executable).with_name("paster"))
-        environment = {"PYTHONPATH": str(CHECKOUT), feed.PAYLOAD: str(payload)}
+        environment = {
+            "PYTHONPATH": str(CHECKOUT),
+            "PUSHDEMO_PURE_PYTHON": "1" if pure else "",
+        }
         with running([paster, "serve", ini.name], core=core, environment=environment) as server:
             yield server

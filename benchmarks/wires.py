@@ -47,8 +47,8 @@ def _request(*headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-_MULTIPART = re.compile(rb"<message>(\d+) (\d+) [^<]*</message>\n\r\n--[^\r\n]+\r\n")
-_EVENT_STREAM = re.compile(rb"data: (\d+) (\d+) [^\n]*\n\n")
+_MULTIPART = re.compile(rb"<message>~(\d+) (\d+) [^<]*~</message>\n\r\n--[^\r\n]+\r\n")
+_EVENT_STREAM = re.compile(rb"data: ~(\d+) (\d+) [^\n]*~\n\n")
 
 WIRES = {
     "multipart": Wire(_request(), _MULTIPART),
