@@ -549,7 +549,7 @@ def test_one_that_cannot_be_watched_is_hung_up_on_and_the_others_are_not(
     unlucky, lucky = stage.attach_all(2, "unlucky")
     assert [lucky.line(), lucky.line()] == ["open\n", "one\n"]
     assert unlucky.rest() == ""
-    assert stage.closed == ["unlucky"]
+    until(lambda: stage.closed == ["unlucky"], "it to be gone")
 
 
 def test_a_source_that_cannot_be_subscribed_to_loses_its_clients_and_nobody_else(
@@ -565,7 +565,7 @@ def test_a_source_that_cannot_be_subscribed_to_loses_its_clients_and_nobody_else
 
     monkeypatch.setattr(stage.channel, "subscribe", fails)
     assert [client.rest() for client in stage.attach_all(2, "unlucky")] == ["", ""]
-    assert stage.closed == ["unlucky"] * 2
+    until(lambda: stage.closed == ["unlucky"] * 2, "them to be gone")
     stage.channel = channel
     stage.publish("two")
     assert other.line() == "two\n"
