@@ -3,7 +3,7 @@
 Each run is a fresh server on one core and all its clients in another process on another core. In a
 round every contestant is run for every case, and in the next the other way round. What is measured
 is kept in build/contest.json as it comes, and benchmarks/RESULTS.md and its plot are written from
-that at the end; `--report` writes them again. About an hour.
+that at the end; `--report` writes them again. An hour and a quarter.
 
 Needs Linux, two cores, a C compiler and the distributions of `pip install -e '.[bench]'`; who else
 takes part if it is installed is in contestants.py.
