@@ -21,8 +21,8 @@ types: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	$(BIN)/pytest
 
-# Measures this beside others, and writes benchmarks/RESULTS.md: an hour and more, on a machine that does
-# nothing else.
+# Measures this beside others, and writes benchmarks/RESULTS.md: an hour and a quarter, on a machine
+# that does nothing else.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.micro --json build/micro.json
 	$(BIN)/python -m benchmarks.contest --rounds $(ROUNDS)
