@@ -70,8 +70,7 @@ its plot. {date}.
   had after ten clients.
 - **client busy**: of the time in which an event was delivered, how much the clients computed, in
   the kernel too. It is for this that they are in C: as long as it is well under 100, the server is
-  what was waited for. Where it is not, as in the bare loop with large events, the server is no
-  slower than this says. With 30 clients the idle turns are most of it.
+  what was waited for. With 30 clients the idle turns are most of it.
 - Both ends are on one machine: the kernel does most of the receiving within the server's `send`.
   That is the same for all, and is why the bare loop, which does nothing but `send`, costs what it
   does.

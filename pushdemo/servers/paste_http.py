@@ -59,7 +59,7 @@ def server_factory(
     request_timeout: seconds for a request to come; too few, and clients on bad lines are cut off.
     max_request_body: bytes; they are kept in memory.
     collapse_requests: false has the application see each request, also one for a stream that is
-        equal to the last; then ten thousand clients take ten times as long to come back.
+        equal to the last; then clients that all come back at once wait for a worker each.
 
     Raises ConfigError, also when the address cannot be had: before the application is loaded.
     """
