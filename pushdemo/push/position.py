@@ -1,0 +1,54 @@
+"""A position: where in a source's events a client is, as its last event's id says it.
+
+An id is text that we gave away, and that anybody may give back changed. It is read once, at the
+door, into numbers; what goes on from there compares them, and cannot fail.
+
+    id        = place *("." place)      ; one for each feed of the stream, in the stream's order
+    place     = epoch "-" sequence
+
+The separators need no escape in a header, nor in a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+SEPARATOR = "."
+MOST_DIGITS = 18  # of a sequence: more than there can be events
+
+
+class Place(NamedTuple):
+    """The event number `sequence` of the channel with that epoch."""
+
+    epoch: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.sequence}"
+
+
+# The places in the order of the stream's feeds. Without any it is a position that no source knows.
+Position: TypeAlias = tuple[Place, ...]
+
+NOWHERE: Position = ()
+
+
+def position_of(event_id: str) -> Position:
+    """The position that an event's id stands for; NOWHERE for an id that is none of ours. Takes
+    time linear in the id's length."""
+    places = [_place(part) for part in event_id.split(SEPARATOR)]
+    known = [place for place in places if place is not None]
+    return tuple(known) if len(known) == len(places) else NOWHERE
+
+
+def id_of(places: Iterable[Place]) -> str:
+    """The id that stands for a position."""
+    return SEPARATOR.join(map(str, places))
+
+
+def _place(text: str) -> Place | None:
+    epoch, _, digits = text.rpartition("-")
+    if not epoch or len(digits) > MOST_DIGITS or not (digits.isascii() and digits.isdigit()):
+        return None
+    return Place(epoch, int(digits))
