@@ -31,6 +31,7 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.event import CannotCarry, Event, Value
 from pushdemo.push.framing import EventStream, Gzip, Multipart, NdJson
 from pushdemo.push.payload import payload_of
+from pushdemo.push.position import Position, position_of
 from pushdemo.push.stream import Streams
 from tests.servers import HANG, until
 
@@ -221,13 +222,13 @@ class Late:
         publish(self.channel, 2)
 
     def attach(
-        self, answer: Answer, *, reached: int = 0, last_id: str | None = None
+        self, answer: Answer, *, reached: int = 0, resume_from: Position | None = None
     ) -> socket.socket:
         ours, theirs = socket.socketpair()
         ours.settimeout(HANG)
         self.clients.append(ours)
         self.broadcaster.attach(
-            [theirs], answer, self.channel, NdJson(), reached=reached, last_id=last_id
+            [theirs], answer, self.channel, NdJson(), reached=reached, resume_from=resume_from
         )
         return ours
 
@@ -253,7 +254,7 @@ def lines(client: socket.socket, count: int) -> list[int]:
 
 def test_a_client_that_comes_back_then_sees_no_event_twice(late: Late) -> None:
     answer = StreamAnswer(NdJson(), b"", make_head, refusal=REFUSAL, failure=FAILURE)
-    client = late.attach(answer, last_id="e-1")
+    client = late.attach(answer, resume_from=position_of("e-1"))
     late.held.go_on.set()
     assert lines(late.clients[0], 2) == [1, 2]
     publish(late.channel, 3)

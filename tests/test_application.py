@@ -216,7 +216,7 @@ def test_a_limited_stream_has_so_many_parts_and_the_closing_delimiter(
 
 
 @pytest.mark.parametrize(
-    "limit", ["0", "-1", "+1", "1.5", "many", "", "²", "٣", "9" * 19, "9" * 5000]
+    "limit", ["0", "-1", "+1", "1.5", "many", "", "²", "٣", "9" * 19, "9" * 4000]
 )
 def test_a_limit_that_is_none_is_a_400_that_says_what_is(real: Real, limit: str) -> None:
     status, text = ask(real.app, "/server/index?limit=" + quote(limit))

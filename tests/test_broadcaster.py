@@ -16,6 +16,7 @@ from pushdemo.push.broadcaster import CHATTER, Broadcaster
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.payload import Text
+from pushdemo.push.position import position_of
 from tests.servers import HANG, until
 
 
@@ -76,9 +77,10 @@ class Stage:
         head: bytes = b"",
         last_id: str | None = None,
         patience: float = 0.0,
+        answer: Begins | None = None,
     ) -> Client:
         (client,) = self.attach_all(
-            1, name, limit=limit, head=head, last_id=last_id, patience=patience
+            1, name, limit=limit, head=head, last_id=last_id, patience=patience, answer=answer
         )
         return client
 
@@ -91,6 +93,7 @@ class Stage:
         head: bytes = b"",
         last_id: str | None = None,
         patience: float = 0.0,
+        answer: Begins | None = None,
     ) -> list[Client]:
         """Clients who come at the same time."""
         socks, clients = [], []
@@ -105,8 +108,9 @@ class Stage:
                 clients.append(Client(client))
         self.clients += clients
         self.broadcaster.attach(
-            socks, Begins(head, patience), self.channel, self.lines,
-            limit=limit, last_id=last_id, on_close=lambda: self.closed.append(name),
+            socks, answer or Begins(head, patience), self.channel, self.lines,
+            limit=limit, resume_from=None if last_id is None else position_of(last_id),
+            on_close=lambda: self.closed.append(name),
         )  # fmt: skip
         return clients
 
@@ -449,12 +453,12 @@ def test_a_trouble_and_its_end_are_told_to_all_who_stream_once(stage: Stage) -> 
     endless, limited = stage.attach(), stage.attach(limit=2)
     for client in (endless, limited):
         assert [client.line(), client.line()] == ["open\n", "one\n"]
-    stage.channel.report(123.0)
+    stage.channel.fail(123.0, 0)
     for client in (endless, limited):
         assert client.line() == "trouble\n"
     late = stage.attach()
     assert [late.line() for _ in range(3)] == ["open\n", "one\n", "trouble\n"]
-    stage.channel.report(None)
+    stage.channel.recover()
     stage.publish("two")
     assert [endless.line(), endless.line()] == ["recovered\n", "two\n"]
     assert limited.rest() == "recovered\ntwo\nend\n"
@@ -465,17 +469,17 @@ def test_a_trouble_and_its_end_are_told_to_all_who_stream_once(stage: Stage) -> 
 def test_who_waits_for_a_first_value_that_fails_is_told_and_hung_up_on(stage: Stage) -> None:
     waiting = stage.attach("waiting", patience=1000)
     stage.poke()
-    stage.channel.report(123.0)
+    stage.channel.fail(123.0, 0)
     assert waiting.rest() == "failed\n"
     until(lambda: "waiting" in stage.closed, "it to be gone")
 
 
 def test_an_old_trouble_does_not_fail_who_comes_for_a_new_try(stage: Stage) -> None:
-    stage.channel.report(123.0)
+    stage.channel.fail(123.0, 0)
     waiting = stage.attach("waiting", patience=1000)
     stage.poke()
     stage.publish("one")
-    stage.channel.report(None)
+    stage.channel.recover()
     assert [waiting.line(), waiting.line()] == ["open\n", "one\n"]
 
 

@@ -13,6 +13,7 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.event import Value
 from pushdemo.push.framing import EventStream, Multipart
 from pushdemo.push.payload import Blob, Text
+from pushdemo.push.position import position_of
 
 FRAMING = Multipart("test")
 
@@ -153,7 +154,7 @@ def test_resuming_gives_all_that_came_after_or_says_that_it_cannot(
     channel = Channel("x", history=history, epoch="e")
     for number in range(published):
         channel.publish(value(str(number + 1)))
-    resumed = channel.resume(f"e-{last}")
+    resumed = channel.resume(position_of(f"e-{last}"))
     if published - history <= last <= published:
         assert resumed is not None
         assert [event.sequence for event in resumed] == list(range(last + 1, published + 1))
@@ -165,8 +166,8 @@ def test_resuming_gives_all_that_came_after_or_says_that_it_cannot(
 def test_an_id_that_is_none_of_ours_cannot_be_resumed_from(last_id: str) -> None:
     channel = Channel("x", epoch="e")
     channel.publish(value())
-    assert channel.resume(last_id) is None
-    assert channel.resume("e-1") == []
+    assert channel.resume(position_of(last_id)) is None
+    assert channel.resume(position_of("e-1")) == []
 
 
 def test_resuming_across_a_rest_knows_what_is_missing() -> None:
@@ -174,10 +175,67 @@ def test_resuming_across_a_rest_knows_what_is_missing() -> None:
     channel = Channel("x", clock=at(now), epoch="e")
     channel.publish(value(fresh_until=1))
     channel.publish(value(fresh_until=1))
+    channel.publish(value(fresh_until=1))
     now[0] = 2
     channel.subscribe(deaf, FRAMING)
-    assert channel.resume("e-2") == []
-    assert channel.resume("e-1") is None
+    assert channel.resume(position_of("e-3")) == []
+    assert channel.resume(position_of("e-2")) == [channel.last]
+    assert channel.resume(position_of("e-1")) is None
+
+
+def test_an_outdated_value_is_kept_for_who_resumes_and_for_a_feed_that_fails() -> None:
+    now = [0]
+    channel = Channel("x", clock=at(now), epoch="e")
+    event = channel.publish(value(fresh_until=1))
+    now[0] = 2
+    assert (channel.newest, channel.last, channel.outdated) == (None, event, False)
+    channel.subscribe(deaf, FRAMING)
+    assert (channel.newest, channel.last, channel.outdated) == (None, event, True)
+    channel.fail(123.0, 50)
+    assert channel.newest is event
+    assert channel.retry_in is None
+    channel.recover()
+    assert channel.newest is None
+    again = channel.publish(value(fresh_until=3))
+    assert (channel.newest, channel.outdated) == (again, False)
+
+
+def test_without_any_value_a_failure_says_when_the_feed_is_tried_again() -> None:
+    now = [0]
+    channel = Channel("x", clock=at(now))
+    told: list[int] = []
+    channel.subscribe(lambda: told.append(channel.troubles()[0].number), FRAMING)
+    assert channel.retry_in is None
+    channel.fail(123.0, 2_500_000_000)
+    assert channel.retry_in == 2.5
+    now[0] = 3_000_000_000
+    assert channel.retry_in == 0
+    channel.fail(123.0, 7_000_000_000)  # told again: there may be others who wait for a value
+    assert channel.retry_in == 4
+    assert told == [1, 2]
+    channel.recover()
+    channel.publish(value())
+    channel.fail(124.0, 8_000_000_000)
+    channel.fail(124.0, 9_000_000_000)
+    assert channel.retry_in is None
+    assert told == [1, 2, 3, 3, 4]
+
+
+def test_a_listener_that_fails_keeps_no_other_from_hearing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    channel = Channel("x")
+    heard: list[int] = []
+
+    def fail() -> None:
+        raise LookupError
+
+    channel.subscribe(fail, FRAMING)
+    channel.subscribe(lambda: heard.append(channel.reached), FRAMING)
+    channel.publish(value())
+    channel.fail(123.0, 0)
+    assert heard == [1, 1]
+    assert [record.getMessage() for record in caplog.records] == ["a listener failed"] * 2
 
 
 def test_a_value_that_came_out_the_same_is_good_for_longer_and_is_no_event() -> None:

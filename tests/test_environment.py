@@ -106,19 +106,28 @@ def test_a_feed_runs_every_five_seconds_unless_told_otherwise() -> None:
 
 def test_a_value_is_good_for_one_interval_unless_told_otherwise() -> None:
     values = feed(interval="2")
-    assert values.value(0).fresh_until == 2 * SECOND
+    assert values.compute(0).fresh_until == 2 * SECOND
 
 
 def test_a_value_is_good_for_its_duration() -> None:
     values = feed(interval="2", duration="6")
-    assert values.value(0).fresh_until == 6 * SECOND
-    assert values.value(4 * SECOND) is values.value(0)
+    assert values.compute(0).fresh_until == 6 * SECOND
+    assert values.compute(4 * SECOND).fresh_until == 10 * SECOND
 
 
-def test_a_duration_of_zero_computes_at_each_beat() -> None:
-    values = feed(interval="2", duration="0")
-    first = values.value(0)
-    assert values.value(2 * SECOND) is not first
+def test_with_a_duration_of_zero_a_value_is_good_for_its_own_beat_alone() -> None:
+    assert feed(interval="2", duration="0").compute(4 * SECOND).fresh_until == 4 * SECOND
+
+
+def test_the_threads_that_serve_everybody_can_be_asked_how_they_are(write: Write) -> None:
+    write("orders", "def newest(): return 'seven'")
+    loaded = load(feed__orders="orders:newest")
+    health = loaded.health()
+    assert {name: one.alive for name, one in health.items()} == {
+        "publisher": True, "broadcaster": True
+    }  # fmt: skip
+    loaded.close()
+    assert not any(one.alive for one in loaded.health().values())
 
 
 def test_an_unknown_option_of_a_feed_is_named_with_the_one_it_resembles() -> None:
@@ -180,7 +189,7 @@ def test_a_function_may_be_an_attribute_of_an_attribute(write: Write) -> None:
     write("orders", "class Newest:\n    @staticmethod\n    def order(): return 'eight'")
     orders, _ = load_feed({"feed.orders": "orders:Newest.order"}, "orders")
     assert orders is not None
-    assert orders.value(0).payload == Text("eight")
+    assert orders.compute(0).payload == Text("eight")
 
 
 def test_an_attribute_that_an_attribute_lacks_is_named_whole(write: Write) -> None:

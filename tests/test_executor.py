@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,13 +18,13 @@ from hypothesis import strategies as st
 
 from pushdemo.push.executor import (
     NICENESS,
-    FeedFailed,
     InProcess,
     InThread,
     decode,
     encode,
     step_back,
 )
+from pushdemo.push.failure import LONGEST_SUMMARY, FeedFailed
 from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
 from tests.servers import HANG, until
 
@@ -66,7 +67,46 @@ def large():
     return b"x" * 50_000_000, "image/png"
 
 def bad():
-    return float("nan")
+    return {(1, 2): 3}
+
+def unprintable():
+    data = []
+    for _ in range(100_000):
+        data = [data]
+    raise ValueError(data)
+
+def real_time_signal():
+    os.kill(os.getpid(), 40)
+    time.sleep(3600)
+
+def pipe():
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2:
+            try:
+                link = os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:
+                continue
+            if link.startswith("socket:"):
+                return fd
+
+def write_nonsense():
+    os.write(pipe(), b"\\xff" * 100)
+    time.sleep(3600)
+
+def write_a_value_of_no_kind():
+    os.write(pipe(), b"\\0\\0\\0\\3?!?")
+    time.sleep(3600)
+
+def write_half():
+    os.write(pipe(), b"\\0\\0\\0\\3T\\xff\\xff")
+    time.sleep(3600)
+
+def leave_a_child():
+    if os.fork():
+        os._exit(7)
+    time.sleep(60)
+    os._exit(0)
 """
 
 
@@ -132,21 +172,56 @@ def test_arguments_are_handed_on(process: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "says", "details"),
     [
-        ("fail", r"(?s)Traceback .*in fail\n.*ZeroDivisionError: no"),
-        ("bad", "ValueError"),
-        ("give_up", "SystemExit: enough"),
-        ("leave", r"its process died \(exit code 7\)"),
+        ("fail", "ZeroDivisionError: no", r"(?s)Traceback .*in fail\n.*ZeroDivisionError: no"),
+        ("bad", "TypeError: ", "Traceback"),
+        ("give_up", "SystemExit: enough", "in give_up"),
+        ("unprintable", "ValueError, which cannot be printed", "in unprintable"),
+        ("leave", r"its process died \(exit code 7\)", "^$"),
+        ("real_time_signal", r"its process died \(signal 40\)", "^$"),
     ],
 )
 def test_what_goes_wrong_over_there_is_told_here_and_it_runs_again(
-    process: Make, name: str, says: str
+    process: Make, name: str, says: str, details: str
 ) -> None:
     executor = process(name)
     for _ in range(2):
-        with pytest.raises(FeedFailed, match=says):
+        with pytest.raises(FeedFailed, match=says) as caught:
             executor.run()
+        assert re.search(details, caught.value.failure.details)
+        assert len(caught.value.failure.summary) <= LONGEST_SUMMARY
+
+
+@pytest.mark.parametrize("name", ["write_nonsense", "write_a_value_of_no_kind", "write_half"])
+def test_a_process_that_writes_what_is_no_answer_is_replaced(process: Make, name: str) -> None:
+    executor = process(name)
+    pids = set()
+    for _ in range(2):
+        with pytest.raises(Exception, match=r"."):
+            executor.run()
+        assert executor._worker is not None
+        pids.add(executor._worker._process.pid)
+    assert len(pids) == 2
+
+
+def test_a_process_whose_child_keeps_the_pipe_can_be_abandoned(process: Make) -> None:
+    """Its death is no end of file then."""
+    executor = process("leave_a_child")
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            executor.run()
+        except FeedFailed as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: executor._worker and not executor._worker._process.is_alive(), "its death")
+    executor.abandon()
+    thread.join(HANG)
+    assert [str(error) for error in failures] == ["its process died (exit code 7)"]
 
 
 def test_a_killed_process_is_replaced(process: Make) -> None:

@@ -20,6 +20,7 @@ from pushdemo.push.event import Event, Value
 from pushdemo.push.framing import NdJson
 from pushdemo.push.mix import Mix, Mixes
 from pushdemo.push.payload import Data
+from pushdemo.push.position import position_of
 from tests.recorded import Record
 from tests.servers import HANG
 
@@ -132,7 +133,7 @@ def test_ids_survive_a_rest_of_the_mix_and_the_mix_itself() -> None:
         publish(channel)
     for source in (mix, Mix([a, b])):
         source.subscribe(deaf)
-        missed = source.resume(last_id)
+        missed = source.resume(position_of(last_id))
         assert missed is not None
         assert sorted(seen(missed)) == [("a", 2), ("b", 2), ("b", 3)]
         assert missed[-1].id == "a-2.b-3"
@@ -148,10 +149,10 @@ def test_a_client_that_stops_half_way_through_what_it_missed_sees_none_of_it_twi
     publish(a)
     mix.unsubscribe(deaf)
     mix.subscribe(deaf)
-    missed = mix.resume(last_id)
+    missed = mix.resume(position_of(last_id))
     assert missed is not None
     assert seen(missed) == [("a", 1)]
-    assert mix.resume(missed[0].id) == []
+    assert mix.resume(position_of(missed[0].id)) == []
 
 
 def test_who_resumes_gets_the_very_events_that_all_others_got_and_in_their_order() -> None:
@@ -159,7 +160,7 @@ def test_who_resumes_gets_the_very_events_that_all_others_got_and_in_their_order
     mix.subscribe(deaf)
     for channel in (a, b, b, a, b):
         publish(channel)
-    resumed = mix.resume("a-1.b-1")
+    resumed = mix.resume(position_of("a-1.b-1"))
     assert resumed is not None
     assert seen(resumed) == [("b", 2), ("a", 2), ("b", 3)]
     assert [id(event) for event in resumed] == [id(event) for event in mix.since(2)]
@@ -168,7 +169,9 @@ def test_who_resumes_gets_the_very_events_that_all_others_got_and_in_their_order
 def test_who_resumes_before_the_mix_has_heard_of_an_event_is_told_of_it_later() -> None:
     a, _, mix = two()
     resumed: list[list[Event] | None] = []
-    a.subscribe(lambda: resumed.append(mix.resume("a-0.b-0")))  # is told before the mix
+    a.subscribe(
+        lambda: resumed.append(mix.resume(position_of("a-0.b-0")))
+    )  # is told before the mix
     mix.subscribe(deaf)
     publish(a)
     assert resumed == [[]]
@@ -183,8 +186,8 @@ def test_an_id_that_is_none_of_its_own_cannot_be_resumed_from(last_id: str) -> N
     mix.subscribe(deaf)
     publish(a)
     publish(b)
-    assert mix.resume("a-1.b-1") == []
-    assert mix.resume(last_id) is None
+    assert mix.resume(position_of("a-1.b-1")) == []
+    assert mix.resume(position_of(last_id)) is None
 
 
 def test_one_feed_s_gap_is_enough_to_say_that_it_cannot() -> None:
@@ -192,8 +195,8 @@ def test_one_feed_s_gap_is_enough_to_say_that_it_cannot() -> None:
     mix.subscribe(deaf)
     for channel in (a, b, a, a, a):
         publish(channel)
-    assert mix.resume("a-1.b-1") is None
-    resumed = mix.resume("a-2.b-1")
+    assert mix.resume(position_of("a-1.b-1")) is None
+    resumed = mix.resume(position_of("a-2.b-1"))
     assert resumed is not None
     assert seen(resumed) == [("a", 3), ("a", 4)]
 
@@ -245,7 +248,7 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
         client.settimeout(HANG)
         client.connect(listener.getsockname())
         server, _ = listener.accept()
-        broadcaster.attach([server], Begins(), mix, FRAMING, last_id="a-1.b-1")
+        broadcaster.attach([server], Begins(), mix, FRAMING, resume_from=position_of("a-1.b-1"))
         with client.makefile("rb") as file:
             missed = [json.loads(file.readline()) for _ in range(2)]
             publish(b)
@@ -274,7 +277,7 @@ class Subscriber:
         self.connected = True
         self.mix.subscribe(self.hear, FRAMING)
         self.reached = self.mix.reached
-        missed = None if self.last_id is None else self.mix.resume(self.last_id)
+        missed = None if self.last_id is None else self.mix.resume(position_of(self.last_id))
         if self.last_id is not None and missed is None:
             self.record.reset()
         self.unread = self.mix.state() if missed is None else missed

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
+from pushdemo.push.event import Event, Value
 from pushdemo.push.executor import InThread
 from pushdemo.push.feed import SECOND, Feed
 from pushdemo.push.framing import Multipart
 from pushdemo.push.payload import Text
-from pushdemo.push.publisher import Publisher, Timetable
+from pushdemo.push.publisher import PATIENCE, Publisher, Timetable
 
 FRAMING = Multipart("test")
 
@@ -36,6 +38,7 @@ class World:
         self.start = self.now
         self.computed: list[float] = []  # seconds after the start
         self.tasks: list[Callable[[], None]] = []
+        self.begun: list[float] = []  # when each of them was
         self.inline = True
         self.published: list[tuple[float, str]] = []
         self.reached = 0
@@ -95,6 +98,7 @@ class World:
         if self.inline:
             task()
         else:
+            self.begun.append(self.seconds)
             self.tasks.append(task)
 
     def _wake(self) -> None:
@@ -207,15 +211,70 @@ def test_beats_go_on_while_a_slow_function_runs_and_it_runs_once(
     world.inline = False
     world.advance(16)  # beats at 5, 10, 15: the computation of 5 is still under way
     assert len(world.tasks) == 1
-    assert world.published == [(0, "value 1"), (10, "value 1"), (15, "value 1")]
+    # A second after the beat that started it, for it could have been quick.
+    assert world.published == [(when, "value 1") for when in (0, 6, 10, 15)]
     assert [r.getMessage() for r in caplog.records] == [
         "feed x takes longer than its interval of 5 s: beats send its last value"
     ]
     world.finish()
     assert world.published[-1] == (17, "value 2")
-    world.inline = True
     world.advance(4)
-    assert world.published[-1] == (20, "value 3")
+    # It is known to be slow now: the beat at 20 does not wait for it.
+    assert world.published[-1] == (20, "value 2")
+    world.finish()
+    assert world.published[-1] == (21, "value 3")
+
+
+def test_a_function_slower_than_its_beat_leaves_no_beat_empty() -> None:
+    """Three seconds of work at an interval of two: an old value on the beat, a new one at once."""
+    world = World(interval=2, duration=2)
+    world.watch()
+    world.inline = False
+    for _ in range(40):
+        world.advance(0.5)
+        if world.tasks and world.seconds >= world.begun[-1] + 3:
+            world.finish()
+    times = [when for when, _ in world.published]
+    gaps = [b - a for a, b in pairwise(times)]
+    assert max(gaps) <= 2
+    assert times[:8] == [3, 4, 6, 7, 8, 10, 11, 12]
+    assert len({text for _, text in world.published}) == 5
+
+
+@given(
+    interval=st.integers(1, 40).map(lambda tenths: tenths / 10),
+    took=st.lists(st.floats(0.001, 8), min_size=1, max_size=30),
+)
+def test_no_gap_is_longer_than_the_interval_and_a_moment(
+    interval: float, took: list[float]
+) -> None:
+    """However long each computation takes."""
+    world = World(interval=interval, duration=0, timeout=1000)
+    world.watch()
+    world.step()  # the first value
+    world.inline = False
+    for seconds in took:
+        while not world.tasks:
+            world.advance(interval / 4)
+        world.advance(seconds)
+        world.finish()
+    times = [when for when, _ in world.published]
+    gaps = [b - a for a, b in pairwise(times)]
+    moment = min(interval / 2, PATIENCE / SECOND)
+    assert all(gap <= interval + moment + 1e-6 for gap in gaps)
+
+
+def test_a_quick_feed_sends_one_event_a_beat_however_slow_its_thread_is_to_start() -> None:
+    world = World(interval=2, duration=2)
+    world.watch()
+    world.inline = False
+    world.step()
+    for _ in range(10):
+        world.advance(0.9)
+        world.finish()
+        world.advance(1.1)
+    assert len(world.published) == 10
+    assert len({text for _, text in world.published}) == 10
 
 
 def test_a_slow_first_value_comes_as_soon_as_it_is_there() -> None:
@@ -247,10 +306,12 @@ def test_a_failing_function_leaves_the_last_value_on_every_beat(
         (0, "good"), (5, "good"), (10, "good"), (15, "good"), (20, "better")
     ]  # fmt: skip
     assert world.computed == [0, 5, 10, 20]
-    assert [(r.levelname, r.getMessage(), bool(r.exc_info)) for r in caplog.records] == [
-        ("ERROR", "feed x failed, and sends its last value meanwhile: no", True),
-        ("INFO", "feed x works again, after 2 failures", False),
+    said = [(r.levelname, r.getMessage().splitlines()) for r in caplog.records]
+    assert [(level, lines[0]) for level, lines in said] == [
+        ("ERROR", "feed x failed, and sends its last value meanwhile: ZeroDivisionError: no"),
+        ("INFO", "feed x works again, after 2 failures"),
     ]
+    assert said[0][1][1] == "Traceback (most recent call last):"
 
 
 def test_a_failing_function_is_tried_after_ever_longer_pauses() -> None:
@@ -333,6 +394,190 @@ def test_a_function_that_never_worked_sends_nothing_and_is_tried_again() -> None
     assert world.published == [(15, "late")]
 
 
+def test_who_comes_back_to_a_feed_that_fails_has_its_last_value_at_once() -> None:
+    outcomes = ["good"]
+    world = World(lambda: outcomes[0], interval=5, duration=5)
+    world.watch()
+    world.advance(1)
+    world.leave()
+    world.advance(3600)
+    outcomes.clear()
+    world.watch()
+    world.step()
+    assert world.computed == [0, 3601]
+    assert world.published == [(0, "good"), (3601, "good")]
+    assert world.channel.failing
+    world.leave()
+    world.advance(3600)
+    # It is known to fail: what is there is shown before it is tried again.
+    assert world.channel.newest is not None
+    world.watch()
+    world.step()
+    assert world.computed == [0, 3601, 7201]
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_an_outdated_value_is_news_when_the_feed_fails(repeat: bool) -> None:
+    outcomes = ["good"]
+    world = World(lambda: outcomes[0], interval=5, duration=5, repeat=repeat)
+    world.watch()
+    world.advance(1)
+    world.leave()
+    world.advance(3600)
+    outcomes.clear()
+    world.inline = False
+    world.watch()
+    world.advance(30)  # it takes long to fail, and nothing outdated is shown meanwhile
+    assert len(world.published) == 1
+    world.finish()
+    assert world.published[1:] == [(3631, "good")]
+    world.inline = True
+    outcomes.append("better")
+    world.advance(30)
+    assert world.published[-1][1] == "better"
+    assert not world.channel.failing
+
+
+def test_who_waits_for_a_first_value_is_told_of_each_failure() -> None:
+    world = World(lambda: [][0], interval=5, duration=5)
+    told: list[int] = []
+    for seconds in (0, 1, 6):  # at 1 it is not tried, and who comes is told all the same
+        world.advance(seconds - world.seconds)
+        world.watch()
+        world.step()
+        told.append(world.channel.troubles()[0].number)
+        world.leave()
+    assert told == [1, 2, 3]
+    assert world.computed == [0, 6]
+
+
+def test_without_a_value_the_log_does_not_say_that_one_is_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(lambda: [][0])
+    world.watch()
+    world.advance(60)
+    (record,) = caplog.records
+    first = record.getMessage().splitlines()[0]
+    assert first == "feed x failed, and has no value to send: IndexError: list index out of range"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise self
+
+    __repr__ = __str__
+
+
+class Silent(BaseException):
+    """Its traceback and its cause are no better than its text."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise SystemExit(name)
+
+
+def recurse(depth: int = 0) -> object:
+    return recurse(depth + 1)
+
+
+def deep() -> object:
+    data: list[object] = []
+    for _ in range(100_000):
+        data = [data]
+    raise ValueError(data)
+
+
+def large() -> object:
+    raise ValueError("x" * 50_000_000)
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def function() -> object:
+        raise error
+
+    return function
+
+
+def chained() -> object:
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    raise one
+
+
+HOSTILE = [
+    deep,
+    recurse,
+    large,
+    chained,
+    *map(raising, (Unprintable(), Silent(), SystemExit(), KeyboardInterrupt(), StopIteration())),
+]
+
+
+@pytest.mark.parametrize("function", HOSTILE)
+def test_no_exception_stops_another_feed(
+    function: Callable[[], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(function, interval=5, duration=5)
+    other = Channel("y", clock=lambda: world.now)
+    world.timetable.add(Feed("y", InThread("y", lambda: "fine"), interval=1, duration=0), other)
+    world.watch()
+    other.subscribe(lambda: None, FRAMING)
+    world.advance(20)
+    assert other.reached == 21
+    assert len(world.computed) == 3
+    (record,) = caplog.records
+    assert len(record.getMessage()) < 25_000
+
+
+def test_a_thread_that_cannot_be_started_is_a_failure_of_that_feed_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(interval=5, duration=5)
+    other = Channel("y", clock=lambda: world.now)
+    feed = Feed("y", InThread("y", lambda: "fine"), interval=5, duration=5)
+    refuse = True
+
+    def execute(task: Callable[[], None]) -> None:
+        nonlocal refuse
+        if refuse:
+            refuse = False
+            raise RuntimeError("can't start new thread")
+        task()
+
+    world._execute = execute  # type: ignore[method-assign]
+    world.timetable._execute = execute
+    world.timetable._beats.clear()
+    world.timetable.add(world.feed, world.channel)
+    world.timetable.add(feed, other)
+    world.watch()
+    other.subscribe(lambda: None, FRAMING)
+    world.advance(10)
+    assert world.computed == [5, 10]
+    assert other.reached == 3
+    assert "can't start new thread" in caplog.text
+
+
+def test_an_error_in_one_feed_s_turn_leaves_the_others_theirs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(interval=5, duration=5)
+    other = Channel("y", clock=lambda: world.now)
+    world.timetable.add(Feed("y", InThread("y", lambda: "fine"), interval=5, duration=5), other)
+    world.watch()
+    other.subscribe(lambda: None, FRAMING)
+
+    def fail(value: Value) -> Event:
+        raise LookupError(value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.channel, "publish", fail)
+        world.advance(10)
+    assert other.reached == 3
+    assert "feed x goes on after an error" in caplog.text
+    world.advance(10)
+    assert [when for when, _ in world.published] == [15, 20]
+
+
 def test_only_what_has_changed_is_sent_without_repeat() -> None:
     values = iter(["a", "a", "b", "b", "c"])
     world = World(lambda: next(values), interval=5, duration=5, repeat=False)
@@ -344,7 +589,7 @@ def test_only_what_has_changed_is_sent_without_repeat() -> None:
 def test_a_value_that_cannot_be_sent_is_a_failure_of_the_feed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    values = iter(["good", float("nan"), "better"])
+    values = iter(["good", {(1, 2): 3}, "better"])
     world = World(lambda: next(values), interval=5, duration=5)
     world.watch()
     world.advance(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.framing import Multipart
 from pushdemo.push.payload import Text
-from pushdemo.push.stream import Streams, TooManyStreams, wait_for_event
+from pushdemo.push.position import position_of
+from pushdemo.push.stream import Streams, TooManyStreams, Watch
 from tests.servers import CHECKOUT, HANG, Reader
 
 FRAMING = Multipart("test")
@@ -133,7 +135,7 @@ def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
 def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
     channel = Channel("x", history=3)
     frames = [publish(channel, str(number)) for number in range(5)]
-    stream = streams.open(channel, FRAMING, **RESPONSES, last_id=channel.id_of(3))
+    stream = streams.open(channel, FRAMING, **RESPONSES, resume_from=position_of(channel.id_of(3)))
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + frames[3]
     assert next(pieces) == frames[4]
@@ -143,7 +145,7 @@ def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
 def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
     channel = Channel("x")
     frames = [publish(channel, str(number)) for number in range(5)]
-    stream = streams.open(channel, FRAMING, **RESPONSES, last_id=channel.id_of(1))
+    stream = streams.open(channel, FRAMING, **RESPONSES, resume_from=position_of(channel.id_of(1)))
     assert next(iter(stream)) == FRAMING.opening + FRAMING.reset + frames[4]
     stream.close()
 
@@ -162,12 +164,12 @@ def test_silence_is_filled_with_heartbeats() -> None:
 def test_a_trouble_is_told_and_its_end_to_who_was_told(streams: Streams) -> None:
     channel = Channel("x")
     one = publish(channel, "one")
-    channel.report(123.0)
+    channel.fail(123.0, 0)
     stream = streams.open(channel, FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + one
     assert next(pieces) == FRAMING.trouble(Trouble(1, "x", 123.0))
-    channel.report(None)
+    channel.recover()
     assert next(pieces) == FRAMING.trouble(Trouble(2, "x", None))
     later = iter(streams.open(channel, FRAMING, **RESPONSES))
     two = publish(channel, "two")
@@ -178,16 +180,16 @@ def test_a_trouble_is_told_and_its_end_to_who_was_told(streams: Streams) -> None
 
 def test_waiting_for_an_event_ends_with_it_or_with_the_time() -> None:
     channel = Channel("x")
-    assert wait_for_event(channel, 0, 0.01) is None
-    publish(channel, "one")
-    first = wait_for_event(channel, 0, HANG)
-    assert first is channel.newest
-    waiting: list[Event | None] = []
-    thread = threading.Thread(target=lambda: waiting.append(wait_for_event(channel, 1, HANG)))
-    thread.start()
-    publish(channel, "two")
-    thread.join(HANG)
-    assert waiting == [channel.newest]
+    with Watch(channel) as watch:
+        assert watch.first(0, 0.01) is None
+        publish(channel, "one")
+        assert watch.first(0, HANG) is channel.newest
+        waiting: list[Event | None] = []
+        thread = threading.Thread(target=lambda: waiting.append(watch.first(1, HANG)))
+        thread.start()
+        publish(channel, "two")
+        thread.join(HANG)
+        assert waiting == [channel.newest]
     assert not channel.watched
 
 
@@ -252,3 +254,46 @@ def test_other_servers_stream_it_too(run: Callable[..., Any], tmp_path: Path) ->
             assert again.open().text()
     finally:
         stop()
+
+
+SLOW = """
+import itertools, time
+numbers = itertools.count(1)
+
+def slow():
+    time.sleep(0.3)
+    return next(numbers)
+"""
+
+
+@pytest.mark.parametrize("run", [run_wsgiref, run_waitress])
+def test_there_a_function_slower_than_its_duration_loses_no_event(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its values have expired when they are there: what was waited for must not be forgotten."""
+    module = f"slow_{run.__name__}"
+    (tmp_path / f"{module}.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ini = tmp_path / "test.ini"
+    ini.write_text(
+        f"[app:main]\nuse = egg:pushdemo\nfeed.slow = {module}:slow\n"
+        "feed.slow.interval = 0.2\nfeed.slow.history = 10\nfeed.slow.repeat = false\n"
+    )
+    address, stop = run(loadapp(f"config:{ini}"))
+    seen: list[int] = []
+    last_id = ""
+    try:
+        for _ in range(3):
+            request = (
+                "GET /server/index/slow?format=ndjson&limit=3 HTTP/1.0\r\n"
+                f"Last-Event-ID: {last_id}\r\n\r\n"
+            )
+            with Reader(address, request.encode()) as reader:
+                assert reader.head()[0] == 200
+                lines = [json.loads(line) for line in reader.rest().splitlines() if line.strip()]
+            assert all("value" in line for line in lines), lines
+            seen += [line["value"] for line in lines]
+            last_id = lines[-1]["id"]
+    finally:
+        stop()
+    assert seen == list(range(1, 10))

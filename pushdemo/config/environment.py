@@ -21,6 +21,7 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.executor import Executor, InProcess, InThread
 from pushdemo.push.feed import Feed
 from pushdemo.push.framing import EventStream, Framing, Multipart, NdJson
+from pushdemo.push.loop import Health
 from pushdemo.push.mix import Mixes
 from pushdemo.push.publisher import Publisher
 from pushdemo.push.stream import Streams
@@ -50,6 +51,7 @@ class Globals:
     token: what who publishes from outside must show; empty for nobody.
     pushed: the feeds that are published from outside.
     max_body: bytes that a value from outside may have.
+    health: how the threads are that serve all feeds and all streams, by name.
     close: ends the application's threads and streams, which otherwise end with the process.
     """
 
@@ -62,6 +64,7 @@ class Globals:
     token: str
     pushed: frozenset[str]
     max_body: int
+    health: Callable[[], Mapping[str, Health]]
     close: Callable[[], None]
 
 
@@ -109,6 +112,9 @@ def load_environment(section: Mapping[str, str]) -> Globals:
         else:
             pushed.append(name)
 
+    def health() -> Mapping[str, Health]:
+        return {"publisher": publisher.health, "broadcaster": broadcaster.health}
+
     def close() -> None:
         publisher.close()
         broadcaster.close()
@@ -126,6 +132,7 @@ def load_environment(section: Mapping[str, str]) -> Globals:
         token=token,
         pushed=frozenset(pushed),
         max_body=max_body,
+        health=health,
         close=close,
     )
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from email.utils import formatdate
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 from pushdemo.lib.base import BaseController, abort, app_globals, request, response, url
-from pushdemo.lib.negotiation import FORMATS, choose, preferred_wait
+from pushdemo.lib.negotiation import FORMATS, choose
+from pushdemo.lib.shorten import shorten
+from pushdemo.lib.stream_request import BadRequest, StreamRequest, check_lengths, read
 from pushdemo.push.answer import Document, Headers, Response
-from pushdemo.push.channel import Channel
+from pushdemo.push.channel import Channel, Source
 from pushdemo.push.event import CannotCarry, Event, Value
 from pushdemo.push.framing import Framing, Gzip, images, named
 from pushdemo.push.payload import Blob, Data, Text, UnknownType, received
-from pushdemo.push.stream import HANDS_OFF, Poll, Stream, TooManyStreams, wait_for_event
+from pushdemo.push.stream import HANDS_OFF, Poll, Stream, TooManyStreams, Watch
 
 # Seconds for which a client without a value is kept waiting for the first.
 PATIENCE = 30
@@ -45,16 +49,23 @@ class ServerController(BaseController):
             return None
         if request.method not in ("GET", "HEAD"):
             abort(405, "Read this address with GET.", [("Allow", "GET, HEAD")])
-        channels = self._channels(id)
+        try:
+            asked = read(request, id)
+        except BadRequest as error:
+            abort(400, str(error))
+        channels = self._channels(asked.feeds)
         newest = _newest(channels)
         name = choose(request, _formats(newest)) or self._refuse(channels)
+        if (retry_in := _retry_in(channels)) is not None:
+            abort(503, _NO_VALUE, [("Retry-After", str(math.ceil(retry_in)))])
         hands_off = HANDS_OFF in environ and request.method == "GET"
         try:
             if name in app_globals.framings:
-                return self._stream(channels, newest, app_globals.framings[name], hands_off)
+                framing = app_globals.framings[name]
+                return self._stream(channels, newest, asked, framing, hands_off)
             if len(channels) > 1:
                 abort(400, "A single answer is of one feed: ask for each, or for a stream.")
-            return self._single(channels[0], FORMATS[name], hands_off)
+            return self._single(channels[0], FORMATS[name], asked, hands_off)
         except TooManyStreams:
             abort(503, "All streams are taken. Try again in a few seconds.", [RETRY_AFTER])
 
@@ -81,6 +92,10 @@ class ServerController(BaseController):
             abort(404, "Nothing can be published here: push.token is not set.")
         if request.method != "POST":
             abort(405, "Publish with POST.", [("Allow", "POST")])
+        try:
+            check_lengths(request)
+        except BadRequest as error:
+            abort(400, str(error))
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         # In constant time, or the time it takes would tell how much of a guess is right.
         right = hmac.compare_digest(token.strip().encode(), app_globals.token.encode())
@@ -88,13 +103,15 @@ class ServerController(BaseController):
             abort(401, "Send Authorization: Bearer and the token.", [_CHALLENGE])
         if id not in app_globals.pushed:
             pushed = ", ".join(sorted(app_globals.pushed)) or "none"
-            abort(404, f"There is no feed {id!r} to publish to. There is: {pushed}.")
+            abort(404, f"There is no feed {shorten(id)!r} to publish to. There is: {pushed}.")
         if request.content_length is None:
             abort(411, "Send the value whole, with a Content-Length.")
         if request.content_length > app_globals.max_body:
             abort(413, f"Send at most {app_globals.max_body} bytes: see push.max_body.")
         try:
             payload = received(request.headers.get("Content-Type", ""), request.body)
+        except OSError:  # the client left, and the server passes that on
+            abort(400, "The value ended before its Content-Length.")
         except ValueError as error:
             abort(415 if isinstance(error, UnknownType) else 400, str(error))
         channel: Channel = app_globals.channels[id]
@@ -103,39 +120,60 @@ class ServerController(BaseController):
         response.content_type = "text/plain"
         return f"{event.id}\n"
 
-    def _channels(self, names: str | None) -> list[Channel]:
+    def _channels(self, names: Sequence[str]) -> list[Channel]:
         channels: Mapping[str, Channel] = app_globals.channels
         if not channels:
             abort(404, "No feed is declared: add feed.NAME = package.module:function to the ini.")
-        if names is None:
+        if not names:
             return [next(iter(channels.values()))]
-        wanted = names.split("+")
-        for name in wanted:
+        for name in names:
             if name not in channels:
-                abort(404, f"There is no feed {name!r}. There is: {', '.join(channels)}.")
+                abort(404, f"There is no feed {shorten(name)!r}. There is: {', '.join(channels)}.")
         # In the ini's order, however they were asked for: the same feeds are the same stream.
-        return [channel for name, channel in channels.items() if name in wanted]
+        return [channel for name, channel in channels.items() if name in names]
 
     # An endless response
 
     def _stream(
-        self, channels: list[Channel], newest: list[Event], framing: Framing, hands_off: bool
+        self,
+        channels: list[Channel],
+        newest: list[Event],
+        asked: StreamRequest,
+        framing: Framing,
+        hands_off: bool,
     ) -> Stream:
-        limit = self._limit()
         source = app_globals.mixes.source(channels)
         if len(channels) > 1:
             framing = named(framing)
         if self._is_img():
             framing = images(framing)
-        if request.method == "GET" and not hands_off and not newest:
-            # This server must know now whether the format will do.
-            event = wait_for_event(source, 0, PATIENCE)
-            if event is None and any(one.since for one in source.troubles()):
+        if request.method != "GET" or hands_off or newest:
+            return self._open(channels, newest, source, asked, framing)
+        # This server must know now whether the format will do. The feed stays watched from here to
+        # the end of the stream, so that the event which was waited for is the stream's first.
+        watch = Watch(source)
+        try:
+            if (event := watch.first(0, PATIENCE)) is not None:
+                newest = [event]
+            elif any(one.since for one in source.troubles()):
                 abort(503, _NO_VALUE, [RETRY_AFTER])
-            newest = [] if event is None else [event]
+            return self._open(channels, newest, source, asked, framing, watch)
+        except BaseException:
+            watch.close()
+            raise
+
+    def _open(
+        self,
+        channels: list[Channel],
+        newest: list[Event],
+        source: Source,
+        asked: StreamRequest,
+        framing: Framing,
+        watch: Watch | None = None,
+    ) -> Stream:
         if not _carries(framing, newest):
             self._refuse(channels)
-        compresses = limit is None and self._takes_gzip()
+        compresses = asked.limit is None and self._takes_gzip()
         # What goes into an <img> had better stay as it is.
         unknown = "image/" not in request.headers.get("Accept", "")
         plain, formats = framing, _formats(newest)
@@ -145,7 +183,6 @@ class ServerController(BaseController):
         response.headers["Content-Type"] = framing.content_type
         # A proxy that collects a response before it passes it on would hold events back.
         response.headers["X-Accel-Buffering"] = "no"
-        last_id = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id")
         # What cannot be carried is bytes; or, for an <img>, all but those.
         refusal = self._refusal(list(FORMATS) if self._is_img() else ["multipart"])
 
@@ -153,14 +190,16 @@ class ServerController(BaseController):
             # All that was made here of anything but the request and the ini.
             newest = _newest(channels)
             return (
-                _formats(newest) == formats
+                _retry_in(channels) is None
+                and _formats(newest) == formats
                 and _carries(plain, newest)
                 and (compresses and _worth_compressing(plain, newest, unknown)) == compressed
             )
 
         stream: Stream = app_globals.streams.open(
-            source, framing, refusal=refusal, failure=self._failure(), limit=limit,
-            last_id=last_id, stands=stands if self._is_plain() else lambda: False,
+            source, framing, refusal=refusal, failure=self._failure(), limit=asked.limit,
+            resume_from=asked.resume_from, watch=watch,
+            stands=stands if self._is_plain() else lambda: False,
         )  # fmt: skip
         return stream
 
@@ -179,14 +218,6 @@ class ServerController(BaseController):
         acceptable = [offer for offer, _ in request.accept.acceptable_offers(offers)]
         return acceptable[:1] == ["image/png"]
 
-    def _limit(self) -> int | None:
-        given = request.GET.get("limit")
-        if given is None:
-            return None
-        if not (given.isascii() and given.isdigit() and len(given) < 19 and int(given) > 0):
-            abort(400, f"limit={given}: give a whole number of at least 1, or leave it out.")
-        return int(given)
-
     def _takes_gzip(self) -> bool:
         # No header would be read as: anything will do.
         return "Accept-Encoding" in request.headers and bool(
@@ -195,11 +226,13 @@ class ServerController(BaseController):
 
     # A single answer
 
-    def _single(self, channel: Channel, content_type: str, hands_off: bool) -> Poll | None:
+    def _single(
+        self, channel: Channel, content_type: str, asked: StreamRequest, hands_off: bool
+    ) -> Poll | None:
         document = Document(content_type, tuple(self._headers()))
         newest = channel.newest
         known = newest is not None and newest.id in request.if_none_match
-        wait = preferred_wait(request)
+        wait = asked.wait
         if wait is not None:
             document = document.with_header("Preference-Applied", f"wait={wait}")
         if newest is not None and not known:
@@ -227,7 +260,8 @@ class ServerController(BaseController):
                 wait=patience,
             )
             return poll
-        event = wait_for_event(channel, reached, patience)
+        with Watch(channel) as watch:
+            event = watch.first(reached, patience)
         if event is None:
             self._respond(nothing_new)
         else:
@@ -235,6 +269,13 @@ class ServerController(BaseController):
         return None
 
     def _answer(self, channel: Channel, document: Document, event: Event) -> None:
+        for trouble in channel.troubles():
+            if trouble.since is not None:
+                # The last good value, marked as such (RFC 9111, section 5.1).
+                age = max(0, int(time.time() - event.value.computed))
+                failing_since = formatdate(trouble.since, usegmt=True)
+                document = document.with_header("Age", str(age))
+                document = document.with_header("Feed-Failing-Since", failing_since)
         try:
             self._respond(document.response(event))
         except CannotCarry:
@@ -283,6 +324,14 @@ class ServerController(BaseController):
 def _newest(channels: list[Channel]) -> list[Event]:
     """The newest event of each channel that has one."""
     return [event for channel in channels if (event := channel.newest) is not None]
+
+
+def _retry_in(channels: list[Channel]) -> float | None:
+    """The seconds until the first of some feeds is tried again, which all fail and none of which
+    has a value to show. None where there is one, or will be as soon as it is computed."""
+    waits = [channel.retry_in for channel in channels]
+    known = [wait for wait in waits if wait]  # and not 0: that one is tried as soon as it is asked
+    return min(known) if len(known) == len(waits) else None
 
 
 def _formats(newest: list[Event]) -> list[str]:

@@ -12,8 +12,11 @@ from webob import Request, Response
 from webob.exc import HTTPException, HTTPInternalServerError, HTTPNotFound
 
 from pushdemo.lib import base
+from pushdemo.lib.shorten import shorten
 
 log = logging.getLogger(__name__)
+
+LOGGED = 200  # characters of a path that are worth a log line
 
 
 class Application:
@@ -42,7 +45,8 @@ class Application:
         except HTTPException as error:
             page = base.explain(error)
         except Exception:
-            log.exception("error in the application, serving %s", environ.get("PATH_INFO"))
+            path = shorten(environ.get("PATH_INFO", ""), LOGGED)
+            log.exception("error in the application, serving %s", path)
             page = base.explain(HTTPInternalServerError("The server's log says what went wrong."))
         return page(environ, start_response)
 

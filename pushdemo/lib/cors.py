@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # What a page of another origin could not read otherwise.
-_EXPOSED = "Date, ETag, Last-Modified, Preference-Applied, Retry-After"
+_EXPOSED = "Age, Date, ETag, Feed-Failing-Since, Last-Modified, Preference-Applied, Retry-After"
 
 
 class Cors:

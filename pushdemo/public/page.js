@@ -31,7 +31,9 @@ function messageOf({ text, contentType }) {
 }
 
 function troubleOf({ feed, works }) {
-  return works ? `${feed} works again.` : `${feed} fails: this is its last value.`;
+  if (works) return `${feed} works again.`;
+  const meanwhile = computed === null ? 'there is no value yet' : 'this is its last value';
+  return `${feed} fails: ${meanwhile}.`;
 }
 
 function add(text, kind = '') {

@@ -14,11 +14,14 @@ Rules:
   connection, and the dead ones are found.
 - A client whose response cannot begin before there is an event *waits*, for as long as its answer
   has patience.
+- An error in the work for one client ends that client, and an error in the work for one group is
+  logged: neither reaches the others. See loop.py for what happens to any other.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import math
 import selectors
@@ -31,8 +34,11 @@ from collections.abc import Callable, Sequence
 from pushdemo.push.answer import Answer
 from pushdemo.push.channel import Source
 from pushdemo.push.event import Event
+from pushdemo.push.failure import failure_of
 from pushdemo.push.framing import Framing, heartbeat_of
 from pushdemo.push.group import Group, Newcomers, Subscriber, together
+from pushdemo.push.loop import Health, Loop
+from pushdemo.push.position import Position, position_of
 from pushdemo.push.roster import Roster
 from pushdemo.push.sockets import receive, tune
 
@@ -73,10 +79,15 @@ class Broadcaster:
         self._news: deque[Group] = deque()
         self._woken = False
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._loop = Loop("pushdemo-broadcaster", self._turn, farewell=self._hang_up)
+        self._started = self._closed = False
 
     # For any thread
+
+    @property
+    def health(self) -> Health:
+        """How its thread is."""
+        return self._loop.health
 
     def attach(
         self,
@@ -86,7 +97,7 @@ class Broadcaster:
         framing: Framing,
         *,
         limit: int | None = None,
-        last_id: str | None = None,
+        resume_from: Position | None = None,
         reached: int = 0,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -94,9 +105,12 @@ class Broadcaster:
         and the source's newest event, in one packet if there is one, and then each that comes.
 
         limit: end each stream with that many events, at least 1.
-        last_id: begin with what came after the event with that id, or with the framing's reset.
+        resume_from: begin with what came after that position, or with the framing's reset.
         reached: wait for an event with a higher number.
         on_close: called in the broadcaster's thread, once for each client, when that is gone.
+
+        Raises OSError where the system has no descriptor or no thread for the broadcaster; the
+        sockets are still the caller's then.
         """
         for sock in socks:
             try:
@@ -105,14 +119,13 @@ class Broadcaster:
                 log.debug("a client left before its stream began")
         with self._lock:
             if not self._closed:
-                if self._thread is None:
-                    self._start()
+                self._start()
                 subscribers = [
                     Subscriber(
                         sock,
                         answer,
                         limit=limit,
-                        last_id=last_id,
+                        resume_from=resume_from,
                         reached=reached,
                         on_close=on_close,
                     )
@@ -128,23 +141,25 @@ class Broadcaster:
     def close(self) -> None:
         """Hang up on everybody and end the thread. Returns within a second."""
         with self._lock:
-            if self._closed or self._thread is None:
-                self._closed = True
-                return
             self._closed = True
+            thread = self._loop.stop()
+            if thread is None:
+                return
             self._wake()
         atexit.unregister(self.close)
-        self._thread.join(1)
+        thread.join(1)
 
     def _start(self) -> None:
-        # By the first stream and not before: a server may fork between.
-        self._selector = selectors.DefaultSelector()
-        self._waking, self._waker = socket.socketpair()
-        self._waking.setblocking(False)
-        self._selector.register(self._waking, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="pushdemo-broadcaster", daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
+        """With the lock. By the first stream and not before: a server may fork between."""
+        if not self._started:
+            self._selector = selectors.DefaultSelector()
+            self._waking, self._waker = socket.socketpair()
+            self._waking.setblocking(False)
+            self._waker.setblocking(False)
+            self._selector.register(self._waking, selectors.EVENT_READ)
+            self._started = True
+            atexit.register(self.close)
+        self._loop.ensure()
 
     def _note_news(self, group: Group) -> None:
         self._news.append(group)
@@ -155,17 +170,12 @@ class Broadcaster:
         # has been read and the notes will be looked for after the flag has fallen.
         if not self._woken:
             self._woken = True
-            self._waker.send(b"\0")
+            with contextlib.suppress(OSError):  # full, so it will wake; or closed, so it has ended
+                self._waker.send(b"\0")
 
     # From here on only for the broadcaster's own thread
 
-    def _run(self) -> None:
-        while not self._closed:
-            try:
-                self._turn()
-            except Exception:  # one bad turn must not end ten thousand streams
-                log.exception("the broadcaster goes on after an error it should not have had")
-                time.sleep(0.1)  # nor fill the log
+    def _hang_up(self) -> None:
         self._admit()
         for key in list(self._selector.get_map().values()):
             if key.data is not None:
@@ -175,28 +185,57 @@ class Broadcaster:
         self._waker.close()
 
     def _turn(self) -> None:
+        try:
+            self._take_turn()
+        except BaseException:
+            # It may have ended between taking a note and doing what that says.
+            self._woken = False
+            self._news.extend(self._groups.values())
+            raise
+
+    def _take_turn(self) -> None:
         ready = self._selector.select(self._idle())
         # News first, before the calls that let the interpreter's lock go for one client each.
         self._broadcast()
         for key, mask in ready:
-            subscriber = key.data
-            if subscriber is None:
+            if key.data is None:
                 self._waking.recv(CHATTER)
                 self._woken = False  # and then the notes are looked for once more, in _idle
-                continue
-            if mask & selectors.EVENT_READ:
-                self._listen(subscriber)
-            if mask & selectors.EVENT_WRITE and subscriber in self._blocked:
-                self._unblock(subscriber)
+            else:
+                self._attend(key.data, mask)
         self._admit()
         self._broadcast()  # what has come meanwhile ends a silence
         now = self._clock()
         self._give_up(now)
         for group in list(self._groups.values()):
             if now - group.sent >= self._heartbeat:
-                self._beat(group)
+                self._for_group(self._beat, group)
         if now >= self._late:
             self._answer_late(now)
+
+    def _for_group(self, work: Callable[[Group], None], group: Group) -> None:
+        try:
+            work(group)
+        except Exception as error:
+            log.error("the streams of %s go on after an error that there should not have been: %s",
+                      group.source.name, failure_of(error))  # fmt: skip
+
+    def _fail(self, subscribers: Sequence[Subscriber], error: Exception) -> None:
+        """Hang up on the clients for whom something went wrong."""
+        log.error("clients are dropped (%d) after an error that there should not have been: %s",
+                  len(subscribers), failure_of(error))  # fmt: skip
+        for subscriber in subscribers:
+            self._drop(subscriber)
+
+    def _attend(self, subscriber: Subscriber, mask: int) -> None:
+        """Read and write what one client's socket is ready for."""
+        try:
+            if mask & selectors.EVENT_READ:
+                self._listen(subscriber)
+            if mask & selectors.EVENT_WRITE and subscriber in self._blocked:
+                self._unblock(subscriber)
+        except Exception as error:
+            self._fail([subscriber], error)
 
     def _idle(self) -> float | None:
         """For how many seconds nothing is due, None for ever. Blocked clients are looked over once
@@ -212,18 +251,33 @@ class Broadcaster:
     def _admit(self) -> None:
         # Only those that are there now: a storm of newcomers must not hold up the next event.
         for _ in range(len(self._newcomers)):
-            newcomers, source, framing = self._newcomers.popleft()
+            newcomers = self._newcomers.popleft()
             try:
-                group = self._group(source, framing)
-            except Exception:
-                for subscriber in newcomers:
-                    self._turn_away(subscriber)
+                self._take_in(newcomers)
+            except Exception as error:
+                self._fail(newcomers.subscribers, error)
+            except BaseException:  # of another thread's making: it says nothing about them
+                for subscriber in newcomers.subscribers:
+                    if not self._has_place(subscriber):
+                        self._drop(subscriber)
                 raise
-            watched = [subscriber for subscriber in newcomers if self._watch(subscriber, group)]
-            if watched:
-                self._welcome(group, watched)
-            elif not group.members:
-                self._leave(group)
+
+    def _take_in(self, newcomers: Newcomers) -> None:
+        subscribers, source, framing = newcomers
+        group = self._group(source, framing)
+        group.members += len(subscribers)
+        for subscriber in subscribers:
+            subscriber.group = group
+        watched = [subscriber for subscriber in subscribers if self._watch(subscriber)]
+        if watched:
+            self._welcome(group, watched)
+
+    def _has_place(self, subscriber: Subscriber) -> bool:
+        """Whether it is a member of a group, be it sent to, waiting or blocked."""
+        group = subscriber.group
+        return group is not None and (
+            subscriber.seat >= 0 or subscriber in group.waiting or subscriber in self._blocked
+        )
 
     def _group(self, source: Source, framing: Framing) -> Group:
         group = self._groups.get((source, framing))
@@ -232,32 +286,24 @@ class Broadcaster:
             self._groups[source, framing] = group
         return group
 
-    def _watch(self, subscriber: Subscriber, group: Group) -> bool:
-        """Make a newcomer a member; False if the system cannot watch one more socket."""
+    def _watch(self, subscriber: Subscriber) -> bool:
+        """Listen to a newcomer; False, and it is dropped, if the system cannot watch one more."""
         try:
             self._selector.register(subscriber.sock, selectors.EVENT_READ, subscriber)
-        except (OSError, ValueError):
-            log.exception("a client could not be taken on")
-            self._turn_away(subscriber)
+        except (OSError, ValueError) as error:
+            self._fail([subscriber], error)
             return False
-        subscriber.group = group
-        group.members += 1
         return True
-
-    @staticmethod
-    def _turn_away(subscriber: Subscriber) -> None:
-        subscriber.sock.close()
-        subscriber.on_close()
 
     def _leave(self, group: Group) -> None:
         """Nobody is in it any more."""
         group.source.unsubscribe(group.tell)
-        del self._groups[group.source, group.framing]
+        self._groups.pop((group.source, group.framing), None)
 
     def _welcome(self, group: Group, newcomers: list[Subscriber]) -> None:
         one = newcomers[0]  # the others are as this one
-        if one.last_id is not None:
-            missed = group.source.resume(one.last_id)
+        if one.resume_from is not None:
+            missed = group.source.resume(one.resume_from)
             if missed is not None:
                 self._begin(group, newcomers, group.sent_of(missed), resumed=True)
                 return
@@ -281,16 +327,30 @@ class Broadcaster:
         failed: bool = False,
     ) -> None:
         """Send clients who came together the beginning of their response, and these events."""
+        try:
+            self._open(group, subscribers, events, resumed=resumed, failed=failed)
+        except Exception as error:
+            self._fail(subscribers, error)
+
+    def _open(
+        self,
+        group: Group,
+        subscribers: list[Subscriber],
+        events: list[Event],
+        *,
+        resumed: bool,
+        failed: bool,
+    ) -> None:
         one = subscribers[0]
         assert one.answer is not None
         beginning = one.answer.fail() if failed else one.answer.begin(events[0] if events else None)
         data = beginning.data
         if not beginning.goes_on:
             events = []
-        elif one.last_id is not None and not resumed:
+        elif one.resume_from is not None and not resumed:
             data += group.framing.reset
         for subscriber in subscribers:
-            subscriber.answer = subscriber.last_id = None
+            subscriber.answer = subscriber.resume_from = None
             group.waiting.pop(subscriber, None)
             if not beginning.goes_on:
                 subscriber.limit = 0
@@ -320,7 +380,7 @@ class Broadcaster:
             if not event.sequence:
                 for subscriber in blocked:
                     # No number says what it is to get after this.
-                    subscriber.last_id = event.id
+                    subscriber.resume_from = position_of(event.id)
 
     def _answer_late(self, now: float) -> None:
         """Begin without an event for those whose answers have lost patience."""
@@ -340,24 +400,36 @@ class Broadcaster:
     def _broadcast(self) -> None:
         for _ in range(len(self._news)):
             group = self._news.popleft()
-            news = group.news()
-            for trouble in group.new_troubles():
-                self._send_to_all(group, group.framing.trouble(trouble))
-                if trouble.since is not None and not news:
-                    for some in together(group.waiting):
-                        self._begin(group, some, [], failed=True)
-            for event in news:
-                before, group.reached = group.reached, event.sequence
-                if frame := event.frame(group.framing):
-                    # Or else there is silence, which heartbeats are to fill.
-                    group.sent = self._clock()
-                    self._send(group.ready, ALL, frame, event.sequence, skip=before)
-                for subscriber in group.limited[ALL]:
-                    seat = slice(subscriber.seat, subscriber.seat + 1)
-                    self._deliver(group, group.limited, seat, event)
-                waiting = [one for one in group.waiting if event.sequence > one.reached]
-                for some in together(waiting):
-                    self._begin(group, some, [event])
+            group.told = False  # before the look, so that what comes during it is told of again
+            self._for_group(self._send_troubles, group)
+            self._for_group(self._send_events, group)
+
+    def _send_troubles(self, group: Group) -> None:
+        for trouble in group.new_troubles():
+            if trouble.since is not None:
+                self._fail_waiting(group)
+            self._send_to_all(group, group.framing.trouble(trouble))
+
+    def _send_events(self, group: Group) -> None:
+        for event in group.source.since(group.reached):
+            before, group.reached = group.reached, event.sequence
+            if frame := event.frame(group.framing):
+                # Or else there is silence, which heartbeats are to fill.
+                group.sent = self._clock()
+                self._send(group.ready, ALL, frame, event.sequence, skip=before)
+            for subscriber in group.limited[ALL]:
+                seat = slice(subscriber.seat, subscriber.seat + 1)
+                self._deliver(group, group.limited, seat, event)
+            waiting = [one for one in group.waiting if event.sequence > one.reached]
+            for some in together(waiting):
+                self._begin(group, some, [event])
+
+    def _fail_waiting(self, group: Group) -> None:
+        """The feed fails: there is no first value to wait for. Who waits for a newer one than the
+        last goes on to do so."""
+        if not group.source.state():
+            for some in together(group.waiting):
+                self._begin(group, some, [], failed=True)
 
     def _beat(self, group: Group) -> None:
         """Send a heartbeat to all who have begun; where the format has none, the newest again."""
@@ -441,6 +513,7 @@ class Broadcaster:
         return blocked
 
     def _block(self, subscriber: Subscriber, rest: bytes | memoryview, reached: int) -> None:
+        assert subscriber.group is not None
         subscriber.rest = rest
         subscriber.reached = reached
         subscriber.group.place(subscriber).remove(subscriber)
@@ -452,6 +525,7 @@ class Broadcaster:
     def _unblock(self, subscriber: Subscriber) -> None:
         """A blocked client can take something: the rest of its frame, then what it missed."""
         group = subscriber.group
+        assert group is not None
         del self._blocked[subscriber]  # and back to the end of it, if it is blocked again
         self._selector.modify(subscriber.sock, selectors.EVENT_READ, subscriber)
         roster = group.place(subscriber)
@@ -463,11 +537,11 @@ class Broadcaster:
             self._end([subscriber])
             if subscriber.seat < 0:
                 return  # blocked again, or gone
-        last_id, subscriber.last_id = subscriber.last_id, None
+        resume_from, subscriber.resume_from = subscriber.resume_from, None
         missed = group.source.since(subscriber.reached)
         head = b""
-        if last_id is not None:
-            resumed = group.source.resume(last_id)
+        if resume_from is not None:
+            resumed = group.source.resume(resume_from)
             if resumed is None:  # it was too slow
                 missed, head = group.source.state(), group.framing.reset
             else:
@@ -488,16 +562,21 @@ class Broadcaster:
             self._drop(subscriber)
 
     def _drop(self, subscriber: Subscriber) -> None:
+        """Hang up on a client, whatever state it is in. Raises nothing."""
         if subscriber.sock.fileno() < 0:
             return  # dropped before, in this same turn
-        group = subscriber.group
-        self._blocked.pop(subscriber, None)
-        if subscriber.seat >= 0:
-            group.place(subscriber).remove(subscriber)
-        group.waiting.pop(subscriber, None)
-        self._selector.unregister(subscriber.sock)
+        with contextlib.suppress(KeyError, ValueError, OSError):  # it was never registered
+            self._selector.unregister(subscriber.sock)
         subscriber.sock.close()
-        group.members -= 1
-        if not group.members:
-            self._leave(group)
-        subscriber.on_close()
+        self._blocked.pop(subscriber, None)
+        if (group := subscriber.group) is not None:
+            if subscriber.seat >= 0:
+                group.place(subscriber).remove(subscriber)
+            group.waiting.pop(subscriber, None)
+            group.members -= 1
+            if not group.members:
+                self._leave(group)
+        try:
+            subscriber.on_close()
+        except Exception as error:
+            log.error("the end of a client's stream: %s", failure_of(error))

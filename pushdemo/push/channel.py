@@ -5,8 +5,12 @@ they are ready. So nothing queues up behind a slow one, and what a channel holds
 history, not by its readers.
 
 An event's id is made of an epoch, which is another for each run of the program, and the event's
-sequence. A client that comes back with an id is given what came after it, as far as the history
-goes; if it does not go that far, or the id is of another epoch, it is told so.
+sequence (see position.py). A client that comes back with an id is given what came after it, as far
+as the history goes; if it does not go that far, or the id is of another epoch, it is told so.
+
+A value that expired while nobody watched is *outdated*. It is kept, but a new client is not shown
+it: the feed is run at once, and the client waits for that value. If the feed then fails, the
+outdated value is the last good one: the publisher publishes it again, and tells of the failure.
 
 Every method may be called from any thread. A listener is called in the thread that published, with
 no lock held; it must return at once.
@@ -23,6 +27,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pushdemo.push.event import Encoder, Event, Trouble, Value
+from pushdemo.push.position import Place, Position
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +57,9 @@ class Source(Protocol):
     def since(self, sequence: int) -> list[Event]:
         """The events after number `sequence`, oldest first, as far back as the history goes."""
 
-    def resume(self, last_id: str) -> list[Event] | None:
-        """The events after the one with that id; None if some of them are gone."""
+    def resume(self, position: Position) -> list[Event] | None:
+        """The events after that position; None if some of them are gone, or it is of another
+        source or epoch."""
 
     def troubles(self) -> list[Trouble]:
         """Each feed's last trouble, or the end of it."""
@@ -70,7 +76,10 @@ class Listeners(dict[Listener, "Encoder | None"]):
 
     def tell(self) -> None:
         for listener in self:
-            listener()
+            try:
+                listener()
+            except Exception:  # one of them must not keep the others from hearing
+                log.exception("a listener failed")
 
 
 class Channel:
@@ -100,8 +109,10 @@ class Channel:
         self._events: deque[Event] = deque(maxlen=history)
         self._listeners = Listeners()
         self._carried = True  # by all formats that were asked for
-        self._fresh_until = 0  # until when the newest value may be shown to who comes
+        self._fresh_until = 0  # when the newest value expires
+        self._outdated = False  # the newest value expired while nobody watched
         self._trouble: Trouble | None = None
+        self._retry_at = 0  # when a feed that fails is tried again
 
     @property
     def watched(self) -> bool:
@@ -110,14 +121,38 @@ class Channel:
 
     @property
     def newest(self) -> Event | None:
-        """The newest event; None where there is none, or none that may still be shown: nobody
-        watches, so nobody keeps the feed running, and its value is past its time."""
+        """The newest event; None where there is none, or an outdated one of a feed that works."""
         with self._lock:
-            if not self._events:
+            return self._events[-1] if self._events and self._shows() else None
+
+    @property
+    def last(self) -> Event | None:
+        """The newest event, be it outdated or not."""
+        with self._lock:
+            return self._events[-1] if self._events else None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether nobody who watches now has seen the newest value."""
+        return self._outdated
+
+    @property
+    def failing(self) -> bool:
+        """Whether the feed's last computation failed."""
+        return self._trouble is not None and self._trouble.since is not None
+
+    @property
+    def retry_in(self) -> float | None:
+        """Where there is no value because the feed fails: the seconds until it is tried again, 0 if
+        that is due. None where a value can be shown, or will be there without such a failure."""
+        with self._lock:
+            if self._events or not self.failing:
                 return None
-            if not self._listeners and self._fresh_until <= self._clock():
-                return None
-            return self._events[-1]
+            return max(0, self._retry_at - self._clock()) / 1_000_000_000
+
+    def is_fresh(self, time: int) -> bool:
+        """Whether the newest value is still good at that time, in the clock's nanoseconds."""
+        return time < self._fresh_until
 
     def state(self) -> list[Event]:
         newest = self.newest
@@ -127,11 +162,10 @@ class Channel:
         with self._lock:
             return [event for event in self._events if event.sequence > sequence]
 
-    def resume(self, last_id: str) -> list[Event] | None:
-        epoch, _, number = last_id.rpartition("-")
-        if epoch != self.epoch or not (number.isascii() and number.isdigit()):
+    def resume(self, position: Position) -> list[Event] | None:
+        if len(position) != 1 or position[0].epoch != self.epoch:
             return None
-        return self.follow(int(number))
+        return self.follow(position[0].sequence)
 
     def follow(self, sequence: int) -> list[Event] | None:
         """All events after number `sequence`; None if some of them are gone, or it is to come."""
@@ -141,13 +175,14 @@ class Channel:
 
     def id_of(self, sequence: int) -> str:
         """The id of the event with that number."""
-        return f"{self.epoch}-{sequence}"
+        return str(Place(self.epoch, sequence))
 
     def publish(self, value: Value) -> Event:
         """Make `value` the newest event and tell all subscribers."""
         with self._lock:
             self.reached += 1
             self._fresh_until = value.fresh_until
+            self._outdated = False
             event = Event(self.reached, self.id_of(self.reached), self.name, value)
             self._events.append(event)
             listeners = Listeners(self._listeners)
@@ -161,13 +196,31 @@ class Channel:
     def troubles(self) -> list[Trouble]:
         return [] if self._trouble is None else [self._trouble]
 
-    def report(self, since: float | None) -> None:
-        """The feed fails, since that time, or works again; tell all subscribers."""
+    def fail(self, since: float, retry_at: int) -> None:
+        """The feed fails; tell all subscribers. Repeated, it is told again only to those who wait
+        for a first value.
+
+        since: when it failed first, in seconds since the epoch.
+        retry_at: when it is tried again, in the clock's nanoseconds.
+        """
         with self._lock:
-            number = 1 if self._trouble is None else self._trouble.number + 1
-            self._trouble = Trouble(number, self.name, since)
-            listeners = Listeners(self._listeners)
+            self._retry_at = retry_at
+            if self.failing and self._events:
+                return
+            listeners = self._set_trouble(since)
         listeners.tell()
+
+    def recover(self) -> None:
+        """The feed works again; tell all subscribers."""
+        with self._lock:
+            listeners = self._set_trouble(None)
+        listeners.tell()
+
+    def _set_trouble(self, since: float | None) -> Listeners:
+        """With the lock."""
+        number = 1 if self._trouble is None else self._trouble.number + 1
+        self._trouble = Trouble(number, self.name, since)
+        return Listeners(self._listeners)
 
     def renew(self, value: Value) -> None:
         """The newest value was computed again, and is the same: no event, but good for longer."""
@@ -177,11 +230,8 @@ class Channel:
     def subscribe(self, listener: Listener, encoder: Encoder | None = None) -> None:
         with self._lock:
             first = not self._listeners
-            if first and self._fresh_until <= self._clock():
-                # Once it is watched again, this would pass for the state of things. What it was
-                # stays known by its number: a client that resumes from there is told of the gap
-                # as soon as there is another.
-                self._events.clear()
+            if first:
+                self._outdated = not self.is_fresh(self._clock())
             self._listeners[listener] = encoder
         if first:
             self._on_watched()
@@ -189,3 +239,11 @@ class Channel:
     def unsubscribe(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.pop(listener, None)
+
+    def _shows(self) -> bool:
+        """Whether the newest value may be shown to a new client. With the lock."""
+        if self.failing:
+            return True
+        if self._listeners:
+            return not self._outdated
+        return self.is_fresh(self._clock())

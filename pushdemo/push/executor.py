@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from pushdemo.push.failure import Failure, FeedFailed, failure_of
 from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
 
 log = logging.getLogger(__name__)
@@ -43,10 +46,6 @@ def step_back() -> None:
         with contextlib.suppress(OSError):  # a sandbox may forbid it
             niceness = min(os.getpriority(os.PRIO_PROCESS, thread) + NICENESS, 19)
             os.setpriority(os.PRIO_PROCESS, thread, niceness)
-
-
-class FeedFailed(Exception):
-    """A function that runs elsewhere failed: its traceback as text, or what became of it."""
 
 
 class Executor(Protocol):
@@ -108,11 +107,16 @@ class InProcess:
         worker = self._start()
         try:
             return worker.ask()
+        except FeedFailed:
+            raise
         except (EOFError, OSError):
-            code = worker.end()
-            if not self._closed:
-                self._replace(worker)
-            raise FeedFailed(f"its process died ({_cause(code)})") from None
+            died = f"its process died ({_cause(self._end(worker))})"
+            raise FeedFailed(Failure(died)) from None
+        except BaseException:
+            # What came through the pipe is no answer, so the next may be none either: the function
+            # has written there, or this thread was interrupted.
+            self._end(worker)
+            raise
 
     def abandon(self) -> None:
         worker = self._worker
@@ -131,11 +135,17 @@ class InProcess:
                 self._worker = _Worker(self._name, self._path, self._arguments)
             return self._worker
 
-    def _replace(self, dead: _Worker) -> None:
-        # Now and not when the next value is due, which would then be late.
+    def _end(self, worker: _Worker) -> int | None:
+        """End a process, and start another in its place. Returns its exit code."""
+        code = worker.end()
         with self._lock:
-            if self._worker is dead:
-                self._worker = _Worker(self._name, self._path, self._arguments)
+            if self._worker is worker:
+                self._worker = None
+        # Now and not when the next value is due, which would then be late.
+        if not self._closed:
+            with contextlib.suppress(OSError):  # none can be started: the next value will say so
+                self._start()
+        return code
 
 
 class _Worker:
@@ -159,7 +169,12 @@ class _Worker:
         return decode(self._requests.recv_bytes())
 
     def kill(self) -> None:
+        """Kill it, and end an `ask` under way. Any thread."""
         self._process.kill()
+        # Its death alone need not be an end of file: a process that the function has started may
+        # have inherited the other end.
+        with contextlib.suppress(OSError), _duplicate(self._requests) as pipe:
+            pipe.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> int | None:
         self._process.kill()
@@ -168,9 +183,17 @@ class _Worker:
         return self._process.exitcode
 
 
+def _duplicate(connection: Connection) -> socket.socket:
+    """A pipe of multiprocessing's is a pair of Unix sockets."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
+
+
 def _cause(code: int | None) -> str:
     if code is not None and code < 0:
-        return signal.Signals(-code).name
+        try:
+            return signal.Signals(-code).name
+        except ValueError:  # a real-time signal has no name
+            return f"signal {-code}"
     return f"exit code {code}"
 
 
@@ -201,7 +224,7 @@ def decode(received: bytes) -> Payload:
     if kind == _BLOB:
         end = received.index(b"\0", 1)
         return Blob(received[end + 1 :], received[1:end].decode())
-    raise FeedFailed(str(content, "utf-8"))
+    raise FeedFailed(Failure(*json.loads(str(content, "utf-8"))))
 
 
 def _exit_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -234,8 +257,7 @@ def _serve(requests: Connection, path: str, arguments: dict[str, str]) -> None:
                 for attribute in name.split("."):
                     function = getattr(function, attribute)
             pieces = encode(payload_of(function(**arguments)))
-        except BaseException:
-            import traceback
-
-            pieces = [bytes([_ERROR]), traceback.format_exc().encode("utf-8", "replace")]
+        except BaseException as error:
+            failure = failure_of(error)
+            pieces = [bytes([_ERROR]), json.dumps([failure.summary, failure.details]).encode()]
         requests.send_bytes(b"".join(pieces))

@@ -1,11 +1,14 @@
-"""A feed: a name, where its value comes from, how often to send it and how long it is good."""
+"""A feed: a name, where its value comes from, how often to send it and how long it is good.
+
+Its times are whole nanoseconds of the beat's own time, and not of the moment at which a thread came
+round to it: a value good for three beats is good for exactly three, however late each of them runs.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from pushdemo.lib.memoize import memorize
 from pushdemo.push.event import Value
 from pushdemo.push.executor import Executor
 
@@ -41,31 +44,18 @@ class Feed:
         self._executor = executor
         self._duration = round(duration * SECOND)
         self._wall = wall
-        # The memo's clock is the beat's own time, in whole nanoseconds, and not the moment at
-        # which a thread came round to it: a value good for three beats is good for exactly three,
-        # however early or late each of them ran.
-        self._beat = 0
-        self._memoized = memorize(self._duration, clock=lambda: self._beat, maxsize=1)(
-            self._compute
-        )
 
-    def value(self, beat: int) -> Value:
-        """The value for the beat at `beat` nanoseconds: computed now, or the one that is still
-        good. One thread at a time. Raises what the executor raises."""
-        self._beat = beat
-        return self._memoized()
+    def compute(self, beat: int) -> Value:
+        """A new value, for the beat at `beat` nanoseconds. Raises what the executor raises."""
+        computed, began = self._wall(), time.monotonic()
+        payload = self._executor.run()
+        took = time.monotonic() - began
+        return Value(payload, computed, took=took, fresh_until=beat + self._duration)
 
     def abandon(self) -> None:
-        """A computation takes too long: whoever asks next is not to wait for it, too."""
-        self._memoized.invalidate()
+        """Nobody waits for the computation under way any more. Any thread."""
         self._executor.abandon()
 
     def close(self) -> None:
         """There will be no more values."""
         self._executor.close()
-
-    def _compute(self) -> Value:
-        computed, began = self._wall(), time.monotonic()
-        due = self._beat + self._duration
-        payload = self._executor.run()
-        return Value(payload, computed, took=time.monotonic() - began, fresh_until=due)

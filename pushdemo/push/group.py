@@ -14,6 +14,7 @@ from pushdemo.push.answer import Answer
 from pushdemo.push.channel import Source
 from pushdemo.push.event import Event, Trouble
 from pushdemo.push.framing import Framing
+from pushdemo.push.position import Position
 from pushdemo.push.roster import Roster
 
 
@@ -21,19 +22,18 @@ class Subscriber:
     """One client.
 
     answer: how its response will begin; None once it has.
-    last_id: where it left off, from its admission to its first event; and for a client that is
-        blocked on an event without a number, the id of that.
+    resume_from: where it left off, from its admission to its first event; and for a client that is
+        blocked on an event without a number, the position of that.
     limit: how many events it is still to get, None for no end.
     rest: for a blocked client, what is still to be sent of a frame.
     reached: for a blocked client, the number of the last event of which something was sent; for a
         waiting one, of the last that it knows.
+    group: the one it is in; None before its admission.
     seat: its place in a roster of its group, -1 while it is waiting or blocked.
     """
 
-    __slots__ = ("answer", "group", "last_id", "limit", "on_close", "reached", "rest", "seat",
+    __slots__ = ("answer", "group", "limit", "on_close", "reached", "rest", "resume_from", "seat",
                  "sock")  # fmt: skip
-
-    group: Group  # from its admission on
 
     def __init__(
         self,
@@ -41,13 +41,14 @@ class Subscriber:
         answer: Answer,
         *,
         limit: int | None,
-        last_id: str | None,
+        resume_from: Position | None,
         reached: int,
         on_close: Callable[[], None],
     ) -> None:
         self.sock = sock
+        self.group: Group | None = None
         self.answer: Answer | None = answer
-        self.last_id = last_id
+        self.resume_from = resume_from
         self.limit = limit
         self.rest: bytes | memoryview = b""
         self.reached = reached
@@ -74,6 +75,7 @@ class Group:
         clients are in none of these.
     members: how many there are in all.
     troubles: the number of each feed's last trouble that they were told of.
+    told: that there are news, and it has not been looked since.
     sent: when something was last sent to all, in the clock's seconds.
     """
 
@@ -123,11 +125,6 @@ class Group:
         new = [t for t in self.source.troubles() if t.number > self.troubles.get(t.feed, 0)]
         self.troubles.update((trouble.feed, trouble.number) for trouble in new)
         return new
-
-    def news(self) -> list[Event]:
-        """The events that have not been sent to all."""
-        self.told = False  # before the look, so that what comes during it is told of again
-        return self.source.since(self.reached)
 
 
 def together(subscribers: Iterable[Subscriber]) -> Iterator[list[Subscriber]]:

@@ -15,8 +15,7 @@ from weakref import WeakValueDictionary
 
 from pushdemo.push.channel import Channel, Listener, Listeners, Source
 from pushdemo.push.event import Encoder, Event, Trouble
-
-SEPARATOR = "."  # in an id; it needs no escape in a header, nor in a URL
+from pushdemo.push.position import Place, Position, id_of
 
 
 class _Part:
@@ -54,14 +53,14 @@ class Mix:
         later = [event for event in events if event.sequence > sequence]
         return sorted(later, key=lambda event: event.sequence)
 
-    def resume(self, last_id: str) -> list[Event] | None:
-        ids = last_id.split(SEPARATOR)
-        if len(ids) != len(self._parts):
+    def resume(self, position: Position) -> list[Event] | None:
+        if len(position) != len(self._parts):
             return None
+        places = list(position)
         missed: list[tuple[int, Event, Event | None]] = []
         with self._lock:
-            for number, (part, part_id) in enumerate(zip(self._parts, ids, strict=True)):
-                events = part.channel.resume(part_id)
+            for number, (part, place) in enumerate(zip(self._parts, position, strict=True)):
+                events = part.channel.resume((place,))
                 if events is None:
                     return None
                 own_events = dict(part.events)
@@ -74,8 +73,8 @@ class Mix:
         missed.sort(key=lambda entry: (entry[2].sequence if entry[2] else 0, entry[1].sequence))
         resumed = []
         for number, event, own in missed:
-            ids[number] = event.id
-            own_id = SEPARATOR.join(ids)
+            places[number] = places[number]._replace(sequence=event.sequence)
+            own_id = id_of(places)
             if own is None or own.id != own_id:
                 # From before the mix had subscribers, or from its start, which puts what there is
                 # in an order that need not be the one in which this client has seen some of it.
@@ -126,8 +125,8 @@ class Mix:
         for event in events:
             part.reached = event.sequence
             self.reached += 1
-            ids = (part.channel.id_of(part.reached) for part in self._parts)
-            own = Event(self.reached, SEPARATOR.join(ids), event.feed, event.value)
+            places = (Place(part.channel.epoch, part.reached) for part in self._parts)
+            own = Event(self.reached, id_of(places), event.feed, event.value)
             part.events.append((event.sequence, own))
             taken.append(own)
         return taken

@@ -7,10 +7,17 @@ grid if its last value is still good, and otherwise begins a new one at once, so
 for the beat to see the first value.
 
 One thread keeps the time and does all the publishing, and so the order of events is its order. It
-never computes: each computation has a thread of its own, and reports back. While one is under way
-past the next beat, that beat sends the last value again; a function slower than its beat is
-never run twice at once. One that fails, or takes longer than its timeout, is tried again after
-ever longer pauses, and its last value is sent on every beat meanwhile.
+never computes: each computation has a thread of its own, and reports back. What it reports is a
+value or a failure, both of which are plain data: nothing that a feed's function, its result or its
+exception does reaches this thread.
+
+Every beat sends something. While a value is still good, a beat sends it again. Otherwise the beat
+starts a computation, and the new value is sent as soon as it is there. If that is known or found to
+take longer than a moment (see PATIENCE), the beat sends the last value again without waiting for
+the new one. So a page that watches a slow feed sees that the server is there, and sees each new
+value when it comes, not a beat later. A function is never run twice at once. One that fails, or
+takes longer than its timeout, is tried again after ever longer pauses, and its last value is sent
+on every beat meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +31,9 @@ from collections.abc import Callable
 from pushdemo.push.channel import Channel
 from pushdemo.push.event import Value
 from pushdemo.push.executor import step_back
+from pushdemo.push.failure import Failure, failure_of
 from pushdemo.push.feed import SECOND, Feed
+from pushdemo.push.loop import Health, Loop
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +42,10 @@ Task = Callable[[], None]
 # Threads of one feed that may hang at a time, before it is not run any more until one comes back.
 MOST_ABANDONED = 4
 LONGEST_PAUSE = 60 * SECOND  # between two tries of a feed that fails
+# How long a beat waits for the value whose computation it started, before it sends the last one
+# again: half of the interval, and no longer than this. Without it, each beat of a quick feed would
+# send two events.
+PATIENCE = 1 * SECOND
 
 
 def _in_a_thread(task: Task) -> None:
@@ -49,38 +62,35 @@ class Publisher:
     def __init__(self) -> None:
         self._timetable = Timetable(execute=_in_a_thread, wake=self.wake)
         self._woken = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._loop = Loop("pushdemo-publisher", self._turn)
+
+    @property
+    def health(self) -> Health:
+        """Any thread."""
+        return self._loop.health
 
     def add(self, feed: Feed, channel: Channel) -> None:
         """Run `feed` into `channel` whenever it is watched. Before the first wake."""
         self._timetable.add(feed, channel)
 
     def wake(self) -> None:
-        """Look at once: a feed is watched now, or a value is there. Any thread."""
-        with self._lock:
-            # Started by the first watcher and not before: a server may fork between.
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="pushdemo-publisher", daemon=True
-                )
-                self._thread.start()
+        """Look at once: a feed is watched now, or a value is there. Any thread. Raises OSError
+        where the system has no thread to give."""
         self._woken.set()
+        # Started by the first watcher and not before: a server may fork between.
+        self._loop.ensure()
 
     def close(self) -> None:
         """Publish nothing more. A computation under way in a thread is left to itself."""
-        with self._lock:
-            self._closed = True
+        thread = self._loop.stop()
         self._timetable.close()
         self._woken.set()
-        if self._thread is not None:
-            self._thread.join(1)
+        if thread is not None:
+            thread.join(1)
 
-    def _run(self) -> None:
-        while not self._closed:
-            self._woken.clear()
-            self._woken.wait(self._timetable.step())
+    def _turn(self) -> None:
+        self._woken.clear()
+        self._woken.wait(self._timetable.step())
 
 
 class Timetable:
@@ -119,13 +129,29 @@ class Timetable:
 
     def step(self) -> float | None:
         """Do what is due; returns the seconds until more will be, None if nothing ever."""
-        dues = [beat.step() for beat in self._beats]
+        dues = [self._step(beat) for beat in self._beats]
         due = min((due for due in dues if due is not None), default=None)
         return None if due is None else max(0, due - self._clock()) / SECOND
 
+    def _step(self, beat: _Beat) -> int | None:
+        try:
+            return beat.step()
+        except Exception as error:  # one feed must not stop the others
+            log.error("feed %s goes on after an error that it should not have had: %s",
+                      beat.name, failure_of(error))  # fmt: skip
+            return self._clock() + SECOND
+
 
 class _Beat:
-    """One feed's place in time: resting, waiting for `due`, or with a computation under way."""
+    """One feed's place in time: resting, waiting for `due`, or with a computation under way.
+
+    due: the next beat; None while the feed rests.
+    owed: when the last value is sent for the beat that started a computation, unless the new value
+        is there before; None where nothing is owed.
+    took: how long the last computation took, in nanoseconds.
+    failing_since: when it failed first, in seconds since the epoch; None while it works.
+    retry: when it is tried again after failures.
+    """
 
     def __init__(
         self,
@@ -143,13 +169,20 @@ class _Beat:
         self._execute = execute
         self._wake = wake
         self._origin = 0
-        self._due: int | None = None  # None: resting
+        self._due: int | None = None
+        self._owed: int | None = None
+        self._took = 0
+        self._failing_since: float | None = None
         self._computation: _Computation | None = None
         # Threads that were given up and have not come back.
         self._abandoned: list[_Computation] = []
         self._slow = False
         self._failures = 0  # in a row
-        self._retry = 0  # when to try again after them
+        self._retry = 0
+
+    @property
+    def name(self) -> str:
+        return self._feed.name
 
     def close(self) -> None:
         self._feed.close()
@@ -159,24 +192,29 @@ class _Beat:
         now = self._clock()
         self._look_at_computation(now)
         if not self._channel.watched:
-            self._due = None
+            self._due = self._owed = None
         else:
             if self._due is None:
-                self._start(now)
-            if self._due is not None and now >= self._due:
+                self._due = self._start(now)
+            if now >= self._due:
                 beat = self._grid(now)
                 self._due = beat + self._feed.interval
                 self._run(beat, now)
+            if self._owed is not None and now >= self._owed:
+                self._repeat()
         deadline = None if self._computation is None else self._computation.deadline
-        return min((due for due in (self._due, deadline) if due is not None), default=None)
+        dues = (self._due, self._owed, deadline)
+        return min((due for due in dues if due is not None), default=None)
 
-    def _start(self, now: int) -> None:
-        if self._channel.newest is None:
-            self._origin = self._due = now
-            if now < self._retry:  # who has just come is to know, and to come again later
-                self._channel.report(time.time())
-        else:
-            self._due = self._grid(now) + self._feed.interval
+    def _start(self, now: int) -> int:
+        """Somebody watches again; returns when the first beat is."""
+        if self._channel.is_fresh(now):
+            return self._grid(now) + self._feed.interval
+        if now < self._retry:
+            self._tell_failure()
+            return self._grid(now) + self._feed.interval
+        self._origin = now
+        return now
 
     def _grid(self, now: int) -> int:
         """The last beat that is not after `now`."""
@@ -185,18 +223,33 @@ class _Beat:
     def _run(self, beat: int, now: int) -> None:
         if self._computation is not None:
             self._report_slow()
-        elif now >= self._retry and not self._too_many_abandoned():
-            self._computation = computation = _Computation(beat, now + self._feed.timeout)
+            self._repeat()
+        elif self._channel.is_fresh(beat) or now < self._retry:
+            self._repeat()
+        elif len(self._abandoned) >= MOST_ABANDONED:
+            self._retry = now + self._feed.interval
+            self._tell_failure()
+            self._repeat()
+        else:
+            self._begin(beat, now)
+
+    def _begin(self, beat: int, now: int) -> None:
+        """Start a computation."""
+        patience = min(self._feed.interval // 2, PATIENCE)
+        self._owed = now if self._took > patience else now + patience
+        self._computation = computation = _Computation(beat, now, now + self._feed.timeout)
+        try:
             self._execute(lambda: self._compute(computation))
-            return
-        self._repeat()
+        except Exception as error:  # the system has no thread to give
+            self._computation = None
+            self._fail(failure_of(error), beat)
 
     def _compute(self, computation: _Computation) -> None:
         """In whatever thread the computation was given."""
         try:
-            computation.outcome = self._feed.value(computation.beat)
+            computation.outcome = self._feed.compute(computation.beat)
         except BaseException as error:  # SystemExit too: nothing a feed does ends the publisher
-            computation.outcome = error
+            computation.outcome = failure_of(error)
         self._wake()
 
     def _look_at_computation(self, now: int) -> None:
@@ -206,19 +259,24 @@ class _Beat:
             return
         if computation.outcome is not None:
             self._computation = None
+            self._took = now - computation.began
             if isinstance(computation.outcome, Value):
                 self._succeed(computation.outcome)
             else:
                 self._fail(computation.outcome, computation.beat)
         elif now >= computation.deadline:
             self._computation = None
+            self._took = now - computation.began
             self._abandoned.append(computation)
             self._feed.abandon()
-            seconds = self._feed.timeout / SECOND
-            self._fail(TimeoutError(f"it took longer than its timeout of {seconds:g} s"), now)
+            self._fail(self._timed_out(), now)
 
-    def _too_many_abandoned(self) -> bool:
-        return len(self._abandoned) >= MOST_ABANDONED
+    def _timed_out(self) -> Failure:
+        seconds = self._feed.timeout / SECOND
+        said = f"it took longer than its timeout of {seconds:g} s"
+        if len(self._abandoned) == MOST_ABANDONED:
+            said += f", now in {MOST_ABANDONED} threads: it is not run before one comes back"
+        return Failure(said)
 
     def _succeed(self, value: Value) -> None:
         newest = self._channel.newest
@@ -226,28 +284,39 @@ class _Beat:
         if self._failures:
             log.info("feed %s works again, after %d failures", self._feed.name, self._failures)
             self._failures = self._retry = 0
-            self._channel.report(None)
+            self._failing_since = None
+            self._channel.recover()
             changed = True
+        self._owed = None
         if self._feed.repeat or changed:
             self._channel.publish(value)
         else:
             self._channel.renew(value)
 
-    def _fail(self, error: BaseException, beat: int) -> None:
+    def _fail(self, failure: Failure, beat: int) -> None:
         self._failures += 1
-        if self._failures == 1:  # once a streak, not once a beat
-            traceback = None if isinstance(error, TimeoutError) else error
-            log.error("feed %s failed, and sends its last value meanwhile: %s", self._feed.name,
-                      error, exc_info=traceback)  # fmt: skip
-            self._channel.report(time.time())
-        if len(self._abandoned) == MOST_ABANDONED and isinstance(error, TimeoutError):
-            log.error("feed %s hangs in %d threads: it is not run before one comes back",
-                      self._feed.name, MOST_ABANDONED)  # fmt: skip
+        if self._failing_since is None:
+            self._failing_since = time.time()
         # After the first failure it is tried on the next beat, then on ever later ones; and the
         # feeds of a database that is down do not all try at the same moment.
         pause = min(LONGEST_PAUSE, self._feed.interval * 2 ** min(self._failures - 1, 16))
         self._retry = beat + round(pause * (1 + self._random()) / 2)
-        self._repeat()
+        last = self._channel.last
+        if last is not None and self._channel.outdated:
+            self._owed = None
+            self._channel.publish(last.value)  # also without `repeat`: nobody has seen it yet
+        elif self._owed is not None:
+            self._repeat()
+        self._tell_failure()
+        if self._failures == 1 or len(self._abandoned) == MOST_ABANDONED:
+            # Once a streak, not once a beat.
+            meanwhile = "has no value to send" if last is None else "sends its last value meanwhile"
+            log.error("feed %s failed, and %s: %s", self._feed.name, meanwhile, failure)
+
+    def _tell_failure(self) -> None:
+        """Tell the watchers, as far as it is news to them."""
+        if self._failing_since is not None:
+            self._channel.fail(self._failing_since, self._retry)
 
     def _report_slow(self) -> None:
         if not self._slow:
@@ -259,6 +328,8 @@ class _Beat:
             )
 
     def _repeat(self) -> None:
+        """Send the last value again, if the feed repeats and has one."""
+        self._owed = None
         if self._feed.repeat and (newest := self._channel.newest) is not None:
             self._channel.publish(newest.value)
 
@@ -266,12 +337,14 @@ class _Beat:
 class _Computation:
     """One run of a feed's function.
 
-    beat: which beat it is for, and
+    beat: which beat it is for,
+    began: when it was started, and
     deadline: when it is given up, in the clock's nanoseconds.
     outcome: the value, or why there is none; None until its thread has written it.
     """
 
-    def __init__(self, beat: int, deadline: int) -> None:
+    def __init__(self, beat: int, began: int, deadline: int) -> None:
         self.beat = beat
+        self.began = began
         self.deadline = deadline
-        self.outcome: Value | BaseException | None = None
+        self.outcome: Value | Failure | None = None

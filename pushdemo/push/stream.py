@@ -18,6 +18,7 @@ from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Source
 from pushdemo.push.event import Event, Trouble
 from pushdemo.push.framing import Framing, heartbeat_of
+from pushdemo.push.position import Position
 
 # In environ, from a server that hands off what has a `hand_off`.
 HANDS_OFF = "pushdemo.hands_off"
@@ -59,21 +60,25 @@ class Streams:
         refusal: Response,
         failure: Response,
         limit: int | None = None,
-        last_id: str | None = None,
+        resume_from: Position | None = None,
+        watch: Watch | None = None,
         stands: Callable[[], bool] = lambda: False,
     ) -> Stream:
         """A new stream, of `limit` events where that is not None.
 
         refusal: the response if the framing turns out to be unable to carry the source's values.
         failure: the response if the first value cannot be computed.
-        last_id: of the last event that the client has seen, if it has seen any.
+        resume_from: where the client left off, if it has seen any event.
+        watch: one of the source, that the stream goes on with and closes.
         stands: whether an equal request would now have an equal stream for its answer; for a server
             that asks that instead of the application. Any thread.
 
         Raises TooManyStreams. What is opened must be closed, by a WSGI server as by others.
         """
         self._take_place()
-        return Stream(self, source, framing, refusal, failure, limit, last_id, stands)
+        return Stream(
+            self, source, framing, refusal, failure, limit, resume_from, watch, stands
+        )  # fmt: skip
 
     def poll(
         self,
@@ -108,25 +113,48 @@ class Streams:
             self.open_now -= 1
 
 
-def wait_for_event(source: Source, reached: int, seconds: float) -> Event | None:
-    """The first event of `source` with a number above `reached`, for whoever has a thread to wait
-    in; None if there is none for `seconds`, or a feed fails meanwhile."""
-    deadline = time.monotonic() + seconds
-    news = threading.Event()
-    troubles = source.troubles()
-    source.subscribe(news.set)
-    try:
+class Watch:
+    """Keeps a source watched, from its making until `close`, and waits for it: for whoever has a
+    thread to wait in."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._news = threading.Event()
+        self._troubles = source.troubles()
+        source.subscribe(self._news.set)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """More than once is no error."""
+        self._source.unsubscribe(self._news.set)
+
+    def encode(self, framing: Framing) -> None:
+        """Have each event encoded before it is told of."""
+        self._source.subscribe(self._news.set, framing)
+
+    def wait(self, seconds: float) -> bool:
+        """Until there are news, which were not waited for before; False if there are none."""
+        came = self._news.wait(seconds)
+        self._news.clear()
+        return came
+
+    def first(self, reached: int, seconds: float) -> Event | None:
+        """The newest event, when there is one with a number above `reached`; None if there is none
+        for so long, or a feed fails meanwhile."""
+        deadline = time.monotonic() + seconds
         while True:
-            news.clear()
-            for event in [*source.state(), *source.since(reached)]:
+            for event in self._source.state():
                 if event.sequence > reached:
                     return event
-            if source.troubles() != troubles:
+            if not self._source.state() and self._source.troubles() != self._troubles:
                 return None
-            if not news.wait(deadline - time.monotonic()):
+            if not self.wait(deadline - time.monotonic()):
                 return None
-    finally:
-        source.unsubscribe(news.set)
 
 
 class _Body:
@@ -170,7 +198,8 @@ class Stream(_Body):
         refusal: Response,
         failure: Response,
         limit: int | None,
-        last_id: str | None,
+        resume_from: Position | None,
+        watch: Watch | None,
         stands: Callable[[], bool],
     ) -> None:
         super().__init__(streams)
@@ -180,7 +209,8 @@ class Stream(_Body):
         self._refusal = refusal
         self._failure = failure
         self._limit = limit
-        self._last_id = last_id
+        self._resume_from = resume_from
+        self._watch = watch
         self._told: dict[str, Trouble] = {}
         self._pieces: Iterator[bytes] | None = None
 
@@ -216,7 +246,7 @@ class Stream(_Body):
         )
         self._streams.broadcaster.attach(
             socks, answer, self._source, self._framing,
-            limit=self._limit, last_id=self._last_id, on_close=on_close,
+            limit=self._limit, resume_from=self._resume_from, on_close=on_close,
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[bytes]:
@@ -227,13 +257,14 @@ class Stream(_Body):
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
             pieces.close()  # type: ignore[attr-defined]  # a generator
+        if self._watch is not None:
+            self._watch.close()
         super().close()
 
     def _iterate(self) -> Iterator[bytes]:
         source, framing = self._source, self._framing
-        news = threading.Event()
-        source.subscribe(news.set, framing)
-        try:
+        with self._watch or Watch(source) as watch:
+            watch.encode(framing)
             before, due = framing.opening, self._next_heartbeat()
             reached, events = self._first_events()
             if events is None:
@@ -251,13 +282,10 @@ class Stream(_Body):
                 if before := before + self._notices():
                     yield before
                     before, due = b"", self._next_heartbeat()
-                if not news.wait(due - time.monotonic()):
+                if not watch.wait(due - time.monotonic()):
                     yield heartbeat_of(framing, source.state())
                     due = self._next_heartbeat()
-                news.clear()
                 events = source.since(reached)
-        finally:
-            source.unsubscribe(news.set)
 
     def _next_frame(self, event: Event) -> bytes:
         """The event's frame, counted."""
@@ -284,10 +312,10 @@ class Stream(_Body):
     def _first_events(self) -> tuple[int, list[Event] | None]:
         """How far the source has come, and what to begin with; None where a reset is due."""
         reached = self._source.reached
-        if self._last_id is None:
+        if self._resume_from is None:
             events: list[Event] | None = self._source.state()
         else:
-            events = self._source.resume(self._last_id)
+            events = self._source.resume(self._resume_from)
         return reached, events
 
 
@@ -332,4 +360,4 @@ class Poll(_Body):
         )
 
     def __iter__(self) -> Iterator[bytes]:
-        raise RuntimeError("a poll is for servers that hand off; others wait_for_event")
+        raise RuntimeError("a poll is for servers that hand off; others have a Watch")
