@@ -177,6 +177,13 @@ def test_a_file_of_public_comes_before_any_route(
 
 
 @pytest.mark.parametrize(
+    "path", ["/" * 60_000, "/" + "./" * 30_000, "/page.css" + "/." * 30_000, "//page.css", "/a/.."]
+)
+def test_a_path_that_no_link_has_is_not_there(real: Real, path: str) -> None:
+    assert ask(real.app, path)[0] == 404
+
+
+@pytest.mark.parametrize(
     "path", ["/../development.ini", "/%2e%2e/development.ini", "/nothing.html"]
 )
 def test_what_is_not_in_public_is_not_there(real: Real, path: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -144,9 +143,10 @@ def test_a_format_that_fails_leaves_the_other_formats_theirs(
     assert watcher.line() == "heartbeat\n"
 
 
-def raise_in(name: str, error: type[BaseException]) -> None:
-    """Raise an exception in the thread of that name, wherever it is."""
-    (thread,) = [one for one in threading.enumerate() if one.name == name]
+def raise_in(stage: Stage, error: type[BaseException]) -> None:
+    """Raise an exception in the broadcaster's thread, wherever it is."""
+    thread = stage.broadcaster._loop._thread
+    assert thread is not None
     assert thread.ident is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread.ident), ctypes.py_object(error)
@@ -157,7 +157,7 @@ def test_what_another_thread_raises_in_it_loses_no_stream_and_no_event(
     stage: Stage, watcher: Client
 ) -> None:
     for number in range(20):
-        raise_in("pushdemo-broadcaster", SystemExit)
+        raise_in(stage, SystemExit)
         stage.publish(str(number))
         assert watcher.line() == f"{number}\n"
     until(lambda: stage.broadcaster.health.errors > 0, "an error")
@@ -185,7 +185,7 @@ def test_a_turn_that_fails_anywhere_is_made_up_for_by_the_next(
 
 def test_it_is_closed_however_it_is(stage: Stage, watcher: Client) -> None:
     for _ in range(3):
-        raise_in("pushdemo-broadcaster", KeyboardInterrupt)
+        raise_in(stage, KeyboardInterrupt)
     stage.broadcaster.close()
     watcher.sock.settimeout(HANG)
     assert watcher.rest() == ""

@@ -36,6 +36,13 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
     return PublicFirst(PACKAGE / "public", app)
 
 
+def _is_plain(path: str) -> bool:
+    """Whether a path is as a link would have it. Paste's parser calls itself for each `/` and `.`
+    that is one too many, until it has called itself too often."""
+    directory = "/" if path.endswith("/") and path != "/" else ""
+    return "\0" not in path and posixpath.normpath("/" + path.lstrip("/")) + directory == path
+
+
 class PublicFirst:
     """The files of a directory, before any route. Paste's Cascade does that for any applications,
     by asking one after another, and has an error page made for each that has nothing."""
@@ -46,8 +53,8 @@ class PublicFirst:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        path = posixpath.normpath(environ.get("PATH_INFO") or "/")
-        if "\0" not in path and os.path.exists(self._public + path):
+        path = environ.get("PATH_INFO") or "/"
+        if _is_plain(path) and os.path.exists(self._public + path):
             return self._static(environ, start_response)
         return self._app(environ, start_response)
 

@@ -103,7 +103,7 @@ class ServerController(BaseController):
             abort(401, "Send Authorization: Bearer and the token.", [_CHALLENGE])
         if id not in app_globals.pushed:
             pushed = ", ".join(sorted(app_globals.pushed)) or "none"
-            abort(404, f"There is no feed {shorten(id)!r} to publish to. There is: {pushed}.")
+            abort(404, f"There is no feed '{shorten(id)}' to publish to. There is: {pushed}.")
         if request.content_length is None:
             abort(411, "Send the value whole, with a Content-Length.")
         if request.content_length > app_globals.max_body:
@@ -128,7 +128,7 @@ class ServerController(BaseController):
             return [next(iter(channels.values()))]
         for name in names:
             if name not in channels:
-                abort(404, f"There is no feed {shorten(name)!r}. There is: {', '.join(channels)}.")
+                abort(404, f"There is no feed '{shorten(name)}'. There is: {', '.join(channels)}.")
         # In the ini's order, however they were asked for: the same feeds are the same stream.
         return [channel for name, channel in channels.items() if name in names]
 

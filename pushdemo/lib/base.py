@@ -17,6 +17,8 @@ from paste.registry import StackedObjectProxy
 from webob import Response
 from webob.exc import HTTPException, HTTPNotFound, WSGIHTTPException, status_map
 
+from pushdemo.lib.shorten import shorten
+
 __all__ = ["BaseController", "abort", "app_globals", "redirect", "render", "request", "response",
            "url"]  # fmt: skip
 
@@ -110,7 +112,7 @@ class BaseController:
         name = name.replace("-", "_")
         action = None if name.startswith("_") else getattr(self, name, None)
         if not callable(action):
-            raise HTTPNotFound(f"There is no action {name!r} here.")
+            raise HTTPNotFound(f"There is no action '{shorten(name)}' here.")
         return action  # type: ignore[no-any-return]
 
     def _call(self, function: Callable[..., Any] | None, known: Mapping[str, object]) -> Any:
