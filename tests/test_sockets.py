@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import os
 import resource
 import socket
+import struct
+import sys
 import threading
 from array import array
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +21,14 @@ from hypothesis import strategies as st
 
 from pushdemo.push import sockets
 from pushdemo.push.sockets import accept, receive, send_to_all, tune
+from tests.failing import while_failing
 from tests.servers import HANG
 
 pytestmark = pytest.mark.usefixtures("in_c")
+
+
+# The ways that there are here; see the fixture in_c.
+BOTH = (False, True) if hasattr(sockets, "_sockets") else (False,)
 
 
 @pytest.fixture
@@ -207,9 +217,114 @@ def test_nothing_to_send_and_nobody_to_send_to() -> None:
     assert send_to_all([], array("i"), 0, 0, b"event") == []
 
 
-def test_a_range_beyond_the_end_is_an_error() -> None:
-    with Pairs(["reads"]) as pairs, pytest.raises(IndexError):
-        pairs.send(b"event", 0, 2)
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 3), (-1, 1), (2, 1), (0, -1), (-sys.maxsize, 0), (1, sys.maxsize)]
+)
+def test_a_range_that_is_none_of_theirs_is_an_error_before_anything_is_sent(
+    start: int, stop: int
+) -> None:
+    with Pairs(["reads", "reads"]) as pairs:
+        with pytest.raises(IndexError):
+            pairs.send(b"event", start, stop)
+        assert pairs.send(b".") == []
+        assert [client.recv(100) for client in pairs.theirs] == [b".", b"."]
+
+
+def test_what_is_sent_is_counted_in_bytes() -> None:
+    with Pairs(["reads"]) as pairs:
+        assert pairs.send(memoryview(array("i", [1, 2, 3]))) == []
+        assert pairs.theirs[0].recv(100) == array("i", [1, 2, 3]).tobytes()
+
+
+@pytest.mark.parametrize("lack", [errno.ENOBUFS, errno.ENOMEM])
+def test_a_client_is_not_given_up_for_want_of_memory_here(lack: int) -> None:
+    with Pairs(["reads", "reads"]) as pairs:
+        event = partial(pairs.send, b"event")
+        assert while_failing("send", lack, event) == [(0, 0), (1, 0)]
+        assert while_failing("send", errno.EPIPE, event) == [(0, -1), (1, -1)]
+        one = partial(receive, pairs.ours[0], 100)
+        assert while_failing("recv", lack, one) is None
+        assert while_failing("recv", errno.ECONNRESET, one) == b""
+
+
+@pytest.mark.parametrize("lack", [errno.ENOBUFS, errno.ENOMEM])
+def test_a_newcomer_is_not_given_up_for_want_of_memory_here(
+    listener: socket.socket, lack: int
+) -> None:
+    for error, expected in [(lack, None), (errno.ECONNRESET, b"")]:
+        with Connected(listener, b"x"):
+            arrivals = while_failing("recv", error, partial(accept, listener, most=2, size=10))
+            assert [said for _, said in arrivals] == [expected]
+            close(arrivals)
+
+
+@pytest.mark.parametrize("kind", [b"\0" * 8, array("b", [0] * 8), array("q", [0])])
+def test_descriptors_of_another_size_are_refused(in_c: bool, kind: object) -> None:
+    if in_c:  # in Python, they are only counted
+        with pytest.raises(TypeError, match="an array of C ints"):
+            sockets._sockets.send_to_all(kind, 0, 1, b"event", False)  # type: ignore[arg-type]
+
+
+def test_descriptors_need_not_be_aligned(in_c: bool) -> None:
+    if in_c:
+        with Pairs(["reads", "gone"]) as pairs:
+            odd = memoryview(bytearray(1) + pairs.fds.tobytes())[1:].cast("i")
+            short = sockets._sockets.send_to_all(odd, 0, 2, b"event", False)  # type: ignore[arg-type]
+            assert short == [(1, -1)]
+
+
+@pytest.mark.parametrize(("most", "size"), [(0, 1), (-1, 1), (1, 0), (1, -1)])
+def test_none_and_nothing_cannot_be_accepted(
+    listener: socket.socket, in_c: bool, most: int, size: int
+) -> None:
+    with Connected(listener, b"x"):
+        with pytest.raises(ValueError, match="at least 1"):
+            accept(listener, most=most, size=size)
+        if in_c:
+            with pytest.raises(ValueError, match="at least 1"):
+                sockets._sockets.accept(listener.fileno(), most, size, 2**31 - 1)
+        arrivals = accept(listener, most=1, size=1)
+        assert len(arrivals) == 1
+        with pytest.raises(ValueError, match="at least 1"):
+            receive(arrivals[0][0], size if size < 1 else 0)
+        close(arrivals)
+
+
+def test_more_than_memory_can_hold(in_c: bool, listener: socket.socket) -> None:
+    if in_c:
+        for most, size in [(1, sys.maxsize), (sys.maxsize, 1), (sys.maxsize // 24, 1)]:
+            with pytest.raises(MemoryError):
+                sockets._sockets.accept(listener.fileno(), most, size, 2**31 - 1)
+
+
+def test_a_listener_that_is_none_is_an_error(listener: socket.socket) -> None:
+    with socket.socket() as idle:
+        idle.setblocking(False)
+        with pytest.raises(OSError, match="Invalid argument") as raised:
+            accept(idle, most=3, size=1)
+        assert raised.value.errno in sockets.BROKEN
+    listener.close()
+    with pytest.raises(OSError, match="Bad file descriptor") as raised:
+        accept(listener, most=3, size=1)
+    assert raised.value.errno in sockets.BROKEN
+
+
+def test_no_object_is_lost(listener: socket.socket) -> None:
+    def turn() -> None:
+        with Pairs(["full", "gone"] * 10) as pairs, Connected(listener, b"x", b""):
+            pairs.send(b"event")
+            close(accept(listener, most=10, size=10))
+        with contextlib.suppress(IndexError):
+            pairs.send(b"event", 0, 100)
+
+    for _ in range(5):  # what is made once
+        turn()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(20):
+        turn()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 20  # one for each turn would be lost
 
 
 def test_other_threads_run_while_one_sends() -> None:
@@ -246,3 +361,109 @@ def test_sockets_are_set_up_for_a_long_life() -> None:
             assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
         client.close()
         server.close()
+
+
+# The two ways do the same, whatever the sockets are like
+
+STATES = ["reads", "full", "nearly full", "gone", "reset", "shut", "closed", "unconnected"]
+
+
+@contextlib.contextmanager
+def connection(listener: socket.socket, state: str) -> Iterator[tuple[socket.socket, int]]:
+    """A connection of TCP as a server has it, in one of these states, and its descriptor."""
+    with contextlib.ExitStack() as stack:
+        if state == "unconnected":
+            ours = stack.enter_context(socket.socket())
+            ours.setblocking(False)
+            yield ours, ours.fileno()
+            return
+        client = socket.socket()
+        stack.callback(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listener.getsockname())
+        listener.setblocking(True)
+        ours = stack.enter_context(listener.accept()[0])
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.setblocking(False)
+        if state == "full":
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    ours.send(b"-" * 512)
+        elif state == "nearly full":
+            ours.send(b"-" * 512)
+        elif state == "gone":
+            client.close()
+        elif state == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        elif state == "shut":
+            ours.shutdown(socket.SHUT_WR)
+        elif state == "closed":
+            ours.close()
+        yield ours, ours.fileno()
+
+
+def short_of(
+    in_c: bool, states: list[str], size: int, start: int, stop: int, backwards: bool
+) -> list[tuple[int, int]]:
+    """What `send_to_all` says, one of the two ways, of connections in these states."""
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockets, "IN_C", in_c)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        made = [stack.enter_context(connection(listener, state)) for state in states]
+        fds = array("i", [fd for _, fd in made])
+        socks = [sock for sock, _ in made]
+        return send_to_all(socks, fds, start, stop, b"x" * size, backwards=backwards)
+
+
+@given(
+    st.lists(st.sampled_from(STATES), max_size=8),
+    st.sampled_from([0, 1, 4000]),
+    st.booleans(),
+    st.data(),
+)
+@settings(max_examples=50)
+def test_both_ways_tell_the_same_of_any_clients(
+    states: list[str], size: int, backwards: bool, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(states)))
+    stop = data.draw(st.integers(start, len(states)))
+    told = [short_of(in_c, states, size, start, stop, backwards) for in_c in BOTH]
+    assert told[0] == told[-1]
+    gone = {"reset", "shut", "closed", "unconnected"}
+    assert {n for n, sent in told[0] if sent < 0} == {
+        n for n in range(start, stop) if states[n] in gone
+    }
+
+
+CLIENTS = ["silent", "says", "says much", "ends", "says and ends", "resets", "says and resets"]
+
+
+def arrived(in_c: bool, clients: list[str], most: int) -> list[bytes | None]:
+    """What `accept` says, one of the two ways, of clients that did this before."""
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockets, "IN_C", in_c)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setblocking(False)
+        for done in clients:
+            client = stack.enter_context(socket.create_connection(listener.getsockname()))
+            if done.startswith("says"):
+                client.sendall(b"x" * (100 if "much" in done else 10))
+            if "ends" in done:
+                client.shutdown(socket.SHUT_WR)
+            if "resets" in done:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+        arrivals = accept(listener, most=most, size=50)
+        close(arrivals)
+        return [said for _, said in arrivals]
+
+
+@given(st.lists(st.sampled_from(CLIENTS), max_size=6), st.integers(1, 8))
+@settings(max_examples=50)
+def test_both_ways_tell_the_same_of_any_newcomers(clients: list[str], most: int) -> None:
+    told = [arrived(in_c, clients, most) for in_c in BOTH]
+    assert told[0] == told[-1]
+    assert len(told[0]) == min(len(clients), most)
+    for done, said in zip(clients, told[0], strict=False):
+        assert said == {"silent": None, "says": b"x" * 10, "says much": b"x" * 50}.get(done, said)

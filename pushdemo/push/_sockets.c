@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,38 +46,62 @@ list_of(const struct shortfall *found, Py_ssize_t count)
     return list;
 }
 
-/* Returns how many took less than all of it, or -1 when there is no memory to note them in. */
-static Py_ssize_t
-send_each(const int *fds, Py_ssize_t start, Py_ssize_t stop, int backwards, const char *data,
-          Py_ssize_t size, struct shortfall **found)
+/* What a call fails with for want of memory in the kernel, which is no client's fault. */
+static int
+is_want_of_memory(int error)
 {
-    Py_ssize_t count = 0, room = 0;
+    return error == ENOBUFS || error == ENOMEM;
+}
+
+/* What is tried again when the socket is ready. A client is not given up for want of memory. */
+static int
+is_temporary(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || is_want_of_memory(error);
+}
+
+/* `fds`: C ints, which need not be aligned. `found` has room for stop - start.
+ * Returns how many took less than all of it. */
+static Py_ssize_t
+send_each(const char *fds, Py_ssize_t start, Py_ssize_t stop, int backwards, const char *data,
+          Py_ssize_t size, struct shortfall *found)
+{
+    Py_ssize_t count = 0;
     for (Py_ssize_t i = start; i < stop; i++) {
-        Py_ssize_t index = backwards ? start + stop - 1 - i : i;
+        Py_ssize_t index = backwards ? stop - 1 - (i - start) : i;
         ssize_t sent;
+        int fd;
+        memcpy(&fd, fds + index * (Py_ssize_t)sizeof fd, sizeof fd);
         do
-            sent = send(fds[index], data, (size_t)size, MSG_NOSIGNAL);
+            sent = send(fd, data, (size_t)size, MSG_NOSIGNAL);
         while (sent < 0 && errno == EINTR);
         if (sent == size)
             continue;
-        if (count == room) {
-            room = room ? 2 * room : 64;
-            struct shortfall *more = realloc(*found, (size_t)room * sizeof *more);
-            if (more == NULL)
-                return -1;
-            *found = more;
-        }
         if (sent < 0)
-            sent = errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
-        (*found)[count++] = (struct shortfall){index, sent};
+            sent = is_temporary(errno) ? 0 : -1;
+        found[count++] = (struct shortfall){index, sent};
     }
     return count;
+}
+
+/* Returns 0, or -1 with an exception. */
+static int
+get_descriptors(PyObject *object, Py_buffer *fds)
+{
+    if (PyObject_GetBuffer(object, fds, PyBUF_ND | PyBUF_FORMAT) < 0)
+        return -1;
+    if (fds->ndim == 1 && fds->format != NULL && strcmp(fds->format, "i") == 0)
+        return 0;
+    PyBuffer_Release(fds);
+    PyErr_SetString(PyExc_TypeError, "the descriptors must be an array of C ints");
+    return -1;
 }
 
 PyDoc_STRVAR(send_to_all_doc,
 "send_to_all(fds, start, stop, data, backwards)\n--\n\n"
 "Send `data` to each of the non-blocking sockets fds[start:stop], an array of C ints.\n"
-"Returns [(index, bytes sent)] of those that did not take all of it; -1 for one that is gone.");
+"Returns [(index, bytes sent)] of those that did not take all of it; -1 for one that is gone.\n"
+"Raises IndexError, TypeError and MemoryError before anything is sent.");
 
 static PyObject *
 send_to_all(PyObject *Py_UNUSED(module), PyObject *args)
@@ -84,19 +109,32 @@ send_to_all(PyObject *Py_UNUSED(module), PyObject *args)
     Py_buffer fds, data;
     Py_ssize_t start, stop, count;
     int backwards;
+    PyObject *array;
     struct shortfall *found = NULL;
     PyObject *list = NULL;
 
-    if (!PyArg_ParseTuple(args, "y*nny*p", &fds, &start, &stop, &data, &backwards))
+    if (!PyArg_ParseTuple(args, "Onny*p", &array, &start, &stop, &data, &backwards))
         return NULL;
-    if (start < 0 || stop > fds.len / (Py_ssize_t)sizeof(int)) {
+    if (get_descriptors(array, &fds) < 0) {
+        PyBuffer_Release(&data);
+        return NULL;
+    }
+    if (start < 0 || start > stop || stop > fds.len / (Py_ssize_t)sizeof(int)) {
         PyErr_SetString(PyExc_IndexError, "there are not that many sockets");
         goto end;
     }
+    /* Room for all of them before the first send: once some clients have got the data, a failure
+     * would leave their streams in an unknown state. Untouched pages cost nothing. */
+    if ((size_t)(stop - start) < SIZE_MAX / sizeof *found)
+        found = malloc(((size_t)(stop - start) + 1) * sizeof *found);
+    if (found == NULL) {
+        PyErr_NoMemory();
+        goto end;
+    }
     Py_BEGIN_ALLOW_THREADS
-    count = send_each(fds.buf, start, stop, backwards, data.buf, data.len, &found);
+    count = send_each(fds.buf, start, stop, backwards, data.buf, data.len, found);
     Py_END_ALLOW_THREADS
-    list = count < 0 ? PyErr_NoMemory() : list_of(found, count);
+    list = list_of(found, count);
 end:
     free(found);
     PyBuffer_Release(&fds);
@@ -128,6 +166,15 @@ accept_one(int listener)
 #endif
 }
 
+/* What accept fails with that is not the connection's fault: want of descriptors or memory, or a
+ * listener that is none. */
+static int
+is_fault_here(int error)
+{
+    return error == EMFILE || error == ENFILE || is_want_of_memory(error) || error == EBADF ||
+           error == EINVAL || error == ENOTSOCK;
+}
+
 /* Returns how many have been accepted; `*error` is why there was not another, 0 for no reason. */
 static Py_ssize_t
 accept_each(int listener, Py_ssize_t most, int highest, char *buffer, size_t size,
@@ -141,7 +188,7 @@ accept_each(int listener, Py_ssize_t most, int highest, char *buffer, size_t siz
         if (arrival->fd < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK)
                 return count;
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            if (is_fault_here(errno)) {
                 *error = errno;
                 return count;
             }
@@ -160,7 +207,7 @@ accept_each(int listener, Py_ssize_t most, int highest, char *buffer, size_t siz
             }
             memcpy(arrival->data, buffer, (size_t)arrival->size);
         }
-        else if (arrival->size < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        else if (arrival->size < 0 && !is_temporary(errno))
             arrival->size = 0; /* a reset is an end, too */
         count++;
         if (arrival->fd >= highest)
@@ -183,7 +230,8 @@ PyDoc_STRVAR(accept_doc,
 "Accept at most `most` connections of a non-blocking listener, until there are no more or one\n"
 "gets a descriptor of at least `highest`, and read at most `size` bytes of each.\n"
 "Returns [(descriptor, bytes, or None for nothing yet)]: non-blocking, not inheritable.\n"
-"Raises OSError when the first cannot be accepted for want of descriptors or memory.");
+"Raises OSError when the first cannot be accepted for want of descriptors or memory, or because\n"
+"`listener` does not listen; ValueError when `most` or `size` is less than 1.");
 
 static PyObject *
 accept_many(PyObject *Py_UNUSED(module), PyObject *args)
@@ -196,6 +244,10 @@ accept_many(PyObject *Py_UNUSED(module), PyObject *args)
 
     if (!PyArg_ParseTuple(args, "inni", &listener, &most, &size, &highest))
         return NULL;
+    if (most < 1 || size < 1) {
+        PyErr_SetString(PyExc_ValueError, "most and size must be at least 1");
+        return NULL;
+    }
     buffer = malloc((size_t)size);
     arrivals = calloc((size_t)most, sizeof *arrivals);
     if (buffer == NULL || arrivals == NULL) {

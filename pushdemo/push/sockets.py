@@ -17,12 +17,13 @@ import sys
 from array import array
 from collections.abc import Sequence
 
+_CHOSEN = bool(os.environ.get("PUSHDEMO_PURE_PYTHON"))
+_import_error: ImportError | None = None
 try:
-    from pushdemo.push import _sockets
-except ImportError:
-    IN_C = False
-else:
-    IN_C = not os.environ.get("PUSHDEMO_PURE_PYTHON")
+    import pushdemo.push._sockets as _sockets  # its error is clearer than that of from
+except ImportError as error:  # not compiled, or not for this system
+    _import_error = error
+IN_C = _import_error is None and not _CHOSEN
 
 # What a slow client may leave in the kernel, in bytes (Linux doubles it for its bookkeeping). Left
 # alone it grows to megabytes for each, full of values that are no longer the newest.
@@ -39,8 +40,27 @@ _TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 # A connection, and what came on it: nothing, if it has ended; None, if nothing has come yet.
 Arrival = tuple[socket.socket, bytes | None]
 
-# What accept fails with when it is not the connection's fault.
+# What accept fails with when it is not the connection's fault: there are no descriptors or no
+# memory, or the listener has been closed or was none.
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+BROKEN = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
+# What is tried again when the socket is ready. A client is not given up for want of memory here.
+_TEMPORARY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM}
+# Python ignores SIGPIPE, and a program that embeds it may not.
+_NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+def missing_in_c() -> str | None:
+    """One line for who runs this: the calls are in Python, what that costs, and what helps. None
+    where they are in C, or in Python by choice."""
+    if _import_error is None or _CHOSEN:
+        return None
+    return (
+        f"the part in C is missing ({_import_error}): beside a feed that computes, sending to"
+        " thousands of clients takes seconds; install a C compiler and Python's headers (on Debian:"
+        " apt install gcc libc6-dev python3-dev), and pushdemo again. PUSHDEMO_PURE_PYTHON=1"
+        " chooses to do without it"
+    )
 
 
 def accept(
@@ -52,8 +72,11 @@ def accept(
     size: bytes that are read of each, at most.
     highest: the last is one whose descriptor is at least that.
 
-    Raises OSError where the first cannot be had for want of descriptors or memory (EXHAUSTED).
+    Raises OSError where the first cannot be had for want of descriptors or memory (EXHAUSTED), or
+    because the listener does not listen (BROKEN); ValueError where `most` or `size` is less than 1.
     """
+    if most < 1 or size < 1:
+        raise ValueError("most and size must be at least 1")
     if not IN_C:
         return _accept_each(listener, most, size, highest)
     # Python knows it for non-blocking by this bit, and need not make it so.
@@ -73,7 +96,7 @@ def _accept_each(listener: socket.socket, most: int, size: int, highest: int) ->
         except BlockingIOError:
             break
         except OSError as error:
-            if error.errno not in EXHAUSTED:
+            if error.errno not in EXHAUSTED | BROKEN:
                 continue  # that client has left already
             if arrivals:
                 break
@@ -87,13 +110,14 @@ def _accept_each(listener: socket.socket, most: int, size: int, highest: int) ->
 
 def receive(sock: socket.socket, size: int) -> bytes | None:
     """What has come on a non-blocking socket, at most `size` bytes of it: nothing if it has ended,
-    by an error too, None if nothing has come yet."""
+    by an error too, None if nothing has come yet. Raises ValueError where `size` is less than 1:
+    the kernel would answer that as it answers an end."""
+    if size < 1:
+        raise ValueError("size must be at least 1")
     try:
         return sock.recv(size)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
+    except OSError as error:
+        return None if error.errno in _TEMPORARY else b""
 
 
 def send_to_all(
@@ -111,20 +135,22 @@ def send_to_all(
     backwards: begin with the last.
 
     Returns the index of each that did not take all of it, and how many bytes it took: -1 if it is
-    gone.
+    gone. One that could not take any for want of memory in the kernel is not gone.
+
+    Raises IndexError where there are not that many sockets, before anything is sent.
     """
     if IN_C:
         return _sockets.send_to_all(fds, start, stop, data, backwards)
+    if not 0 <= start <= stop <= len(fds):
+        raise IndexError("there are not that many sockets")
     short = []
-    size = len(data)
+    size = memoryview(data).nbytes
     order = range(start, stop)
     for index in reversed(order) if backwards else order:
         try:
-            sent = socks[index].send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = -1
+            sent = socks[index].send(data, _NO_SIGNAL)
+        except OSError as error:
+            sent = 0 if error.errno in _TEMPORARY else -1
         if sent != size:
             short.append((index, sent))
     return short
