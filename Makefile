@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ROUNDS ?= 5
 
-.PHONY: serve test lint types tests bench packages clean
+# What is compiled has a name of its own for each Python, and each of VENV= has its own Python.
+COMPILED = pushdemo/push/_sockets$(shell $(BIN)/python -c \
+	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
+
+.PHONY: serve test lint types tests sanitize bench packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -21,6 +25,11 @@ types: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	$(BIN)/pytest
 
+# The tests of what is in C, under AddressSanitizer and UndefinedBehaviorSanitizer: ten seconds.
+sanitize: $(VENV)/.installed-test
+	PYTHON=$(BIN)/python tools/sanitize build/sanitized tests/test_sockets.py tests/test_roster.py \
+		tests/test_broadcaster.py tests/test_collapsing.py
+
 # Measures this beside others, and writes benchmarks/RESULTS.md: an hour and a quarter, on a machine
 # that does nothing else.
 bench: $(VENV)/.installed-bench
@@ -31,6 +40,13 @@ packages:
 	PYTHON="$(PYTHON)" tools/install-packages
 
 SOURCES = setup.py pushdemo/push/_sockets.c
+
+# Has the environment made anew when PYTHON= names another Python than it has.
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -VV),$(shell $(BIN)/python -VV 2>/dev/null))
+.PHONY: $(VENV)/.installed-demo $(VENV)/.installed-bench $(VENV)/.installed-test
+endif
+endif
 
 $(VENV)/.installed-demo: $(SOURCES)
 	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[demo]'
@@ -47,4 +63,4 @@ $(VENV)/.installed-test: $(SOURCES) | packages
 	touch $@ $(VENV)/.installed-demo
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info pushdemo/push/*.so .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info $(COMPILED) .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -10,12 +10,17 @@ import pytest
 from hypothesis import settings
 
 from pushdemo.push import sockets
+from tests import surroundings
 from tests.browsers import Browser, Chromium, Firefox, MissingBrowser
 from tests.scripted_server import ScriptedServer
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("pushdemo", deadline=None)
 settings.load_profile("pushdemo")
+
+
+def pytest_configure() -> None:
+    surroundings.normalise()
 
 
 @pytest.fixture(scope="session", params=[Chromium, Firefox], ids=["chromium", "firefox"])

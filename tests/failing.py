@@ -51,10 +51,10 @@ def while_failing(call: str, error: int, function: Callable[[], T]) -> T:
 
 def _fail(number: int, error: int) -> None:
     instructions = (Instruction * 4)(
-        (LOAD, 0, 0, 0),  # the call's number
-        (JUMP_IF_EQUAL, 0, 1, number),
-        (RETURN, 0, 0, RETURN_ERRNO | error),
-        (RETURN, 0, 0, RETURN_ALLOW),
+        Instruction(LOAD, 0, 0, 0),  # the call's number
+        Instruction(JUMP_IF_EQUAL, 0, 1, number),
+        Instruction(RETURN, 0, 0, RETURN_ERRNO | error),
+        Instruction(RETURN, 0, 0, RETURN_ALLOW),
     )
     program = Program(len(instructions), instructions)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -8,6 +8,7 @@ Python and its libraries never free is not counted: it differs by version.
 from __future__ import annotations
 
 import ctypes
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
     if not hasattr(sockets, "_sockets"):
         raise pytest.UsageError("there is no compiled part to test")
-    compiled = Path(sockets._sockets.__file__)
+    compiled = Path(sys.modules["pushdemo.push._sockets"].__file__ or "")
     if compiled.parent != session.config.rootpath / "pushdemo" / "push":
         raise pytest.UsageError(f"the compiled part is that of another checkout: {compiled}")
     code = compiled.read_bytes()

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -33,11 +34,13 @@ def environment(directory: Path) -> dict[str, str]:
 class Serving:
     """`paster serve` in `directory`, with what it says in a file there."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, command: Sequence[str] = (PASTER,)
+    ) -> None:
         with NamedTemporaryFile(dir=directory, prefix="output-", delete=False) as output:
             self._output = Path(output.name)
             self.process = subprocess.Popen(
-                [PASTER, "serve", *arguments],
+                [*command, "serve", *arguments],
                 cwd=directory,
                 env=environment(directory),
                 stdout=output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,12 @@ _READERS = ("paste.script", "paste.deploy", "configparser", "codecs", "logging",
 
 class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has no types
     """PasteScript's command, which it finds in its place by the entry point of the same name."""
+
+    def daemonize(self) -> None:
+        super().daemonize()
+        # A daemon has no terminal, so an interrupt is meant for it: --stop-daemon sends one. Where
+        # the command was started, interrupts may have been ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def logging_file_config(self, config_file: str) -> None:
         self._in_one_line(super().logging_file_config, config_file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import posixpath
 import sys
@@ -11,12 +13,15 @@ from typing import Any
 
 from paste.registry import RegistryManager
 from paste.urlparser import StaticURLParser
-from routes.middleware import RoutesMiddleware
 
 from pushdemo.config.environment import PACKAGE, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
 from pushdemo.lib.negotiation import STREAM_HEADERS
+from pushdemo.lib.web import RoutesMiddleware
+from pushdemo.push import sockets
+
+log = logging.getLogger(__name__)
 
 
 def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
@@ -24,6 +29,7 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
 
     Raises pushdemo.lib.options.ConfigError.
     """
+    _say_what_is_missing()
     # A module beside the ini is found, as one beside a script is; after all that is installed.
     here = global_conf.get("here")
     if here and here not in sys.path:
@@ -41,6 +47,12 @@ def _is_plain(path: str) -> bool:
     that is one too many, until it has called itself too often."""
     directory = "/" if path.endswith("/") and path != "/" else ""
     return "\0" not in path and posixpath.normpath("/" + path.lstrip("/")) + directory == path
+
+
+@functools.cache  # once for the process, which may have several applications
+def _say_what_is_missing() -> None:
+    if missing := sockets.missing_in_c():
+        log.warning("%s", missing)
 
 
 class PublicFirst:

@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from webob import Request, Response
-from webob.exc import HTTPException, HTTPInternalServerError, HTTPNotFound
-
 from pushdemo.lib import base
 from pushdemo.lib.shorten import shorten
+from pushdemo.lib.web import HTTPException, HTTPInternalServerError, HTTPNotFound, Request, Response
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from paste.registry import StackedObjectProxy
-from webob import Response
-from webob.exc import HTTPException, HTTPNotFound, WSGIHTTPException, status_map
+
+from pushdemo.lib.web import HTTPException, HTTPNotFound, Response, WSGIHTTPException, status_map
 
 from pushdemo.lib.shorten import shorten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from webob import Request
+from pushdemo.lib.web import Request
 
 # In order of preference: a client that takes anything gets the first, as the seed's did.
 FORMATS = {

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from webob import Request
+from pushdemo.lib.web import Request
 
 from pushdemo.lib.negotiation import preferred_wait
 from pushdemo.lib.shorten import shorten

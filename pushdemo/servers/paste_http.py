@@ -292,9 +292,14 @@ class Server(WSGIThreadPoolServer):  # type: ignore[misc]  # Paste has no types
 
     @contextlib.contextmanager
     def stopped_by(self, *numbers: int) -> Iterator[None]:
-        """Let these signals stop it. In the main thread."""
+        """Let these signals stop it. In the main thread.
+
+        An interrupt that was ignored from the start stays so: a shell starts a background job like
+        that, for Ctrl-C to end what is in the foreground, and nothing else. SIGTERM always works.
+        """
         for number in numbers:
-            signal.signal(number, lambda *_: self.stop())
+            if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: self.stop())
         before = signal.set_wakeup_fd(self._acceptor.wakeup_fd(), warn_on_full_buffer=False)
         try:
             yield
