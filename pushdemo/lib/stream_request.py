@@ -17,10 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pushdemo.lib.web import Request
-
 from pushdemo.lib.negotiation import preferred_wait
 from pushdemo.lib.shorten import shorten
+from pushdemo.lib.web import Request
 from pushdemo.push.position import Position, position_of
 
 MOST = 4096  # characters
