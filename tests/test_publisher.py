@@ -277,6 +277,20 @@ def test_a_quick_feed_sends_one_event_a_beat_however_slow_its_thread_is_to_start
     assert len({text for _, text in world.published}) == 10
 
 
+def test_who_comes_back_while_a_value_is_computed_does_not_make_the_feed_slow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(interval=5, duration=5)
+    world.inline = False
+    for _ in range(3):
+        world.watch()
+        world.advance(1)
+        world.leave()
+        world.advance(0.1)
+    assert len(world.tasks) == 1
+    assert not caplog.records
+
+
 def test_a_slow_first_value_comes_as_soon_as_it_is_there() -> None:
     world = World()
     world.inline = False

@@ -222,7 +222,8 @@ class _Beat:
 
     def _run(self, beat: int, now: int) -> None:
         if self._computation is not None:
-            self._report_slow()
+            if now - self._computation.began >= self._feed.interval:
+                self._report_slow()
             self._repeat()
         elif self._channel.is_fresh(beat) or now < self._retry:
             self._repeat()
