@@ -184,6 +184,10 @@ class Reader:
         """One line, or b"" at the end."""
         return self._file.readline()
 
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        return self._file.read(size)
+
     def rest(self) -> bytes:
         """All that comes until the server hangs up."""
         return self._file.read()

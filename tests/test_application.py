@@ -203,8 +203,8 @@ def test_the_headers_of_a_stream(real: Real, path: str) -> None:
 def test_a_stream_opens_with_a_delimiter_and_a_part_of_xml(real: Real) -> None:
     with Answer(real.app, "/server/index") as answer:
         received = until_part(answer)
-    assert received.startswith(b"--test\r\nContent-Type: application/xml\r\n")
-    assert received.endswith(b"</message>\n\r\n--test\r\n")
+    assert received.startswith(b"--test\r\nIdle:\r\nContent-Type: application/xml\r\n")
+    assert received.endswith(b"</message>\n\r\n--test\r\nIdle:")
 
 
 def test_a_stream_goes_on_at_each_beat(crowded: Real) -> None:

@@ -14,6 +14,7 @@ import sseclient
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pushdemo.client.event_stream import EventStreamParser
 from pushdemo.push.event import CannotCarry, Event, Value
 from pushdemo.push.framing import EventStream, named
 from pushdemo.push.payload import Blob, payload_of
@@ -79,18 +80,30 @@ texts = st.lists(awkward | st.text(max_size=3)).map("".join)
 
 def test_a_frame_is_these_bytes() -> None:
     when = ": computed=1.000000 took=0.000000\n"
-    assert FRAMING.encode(event("a\nb")) == f"{when}id: e-7\ndata: a\ndata: b\n\n".encode()
+    assert FRAMING.encode(event("a\nb")) == f"id: e-7\n{when}data: a\ndata: b\n\n".encode()
     assert FRAMING.encode(event({"a": [1, "ü\n"]})) == (
-        f'{when}id: e-7\ndata: {{"a":[1,"ü\\n"]}}\n\n'.encode()
+        f'id: e-7\n{when}data: {{"a":[1,"ü\\n"]}}\n\n'.encode()
     )
     assert EventStream(named=True).encode(event(7, feed="größe")) == (
-        f"{when}id: e-7\nevent: größe\ndata: 7\n\n".encode()
+        f"id: e-7\n{when}event: größe\ndata: 7\n\n".encode()
     )
 
 
 def test_the_opening_is_when_to_come_back_in_milliseconds() -> None:
-    assert EventStream(1500).opening == b"retry: 1500\n\n"
-    assert dispatched(EventStream(1500).opening) == []
+    assert EventStream(1500).opening == b"retry: 1500\n"
+
+
+@given(st.lists(texts, min_size=1, max_size=4), st.integers(0, 3))
+def test_readers_that_are_not_exact_find_one_event_for_each(results: list[str], beats: int) -> None:
+    """Some make an event of every empty line. Others split at the empty lines, and take what begins
+    with a colon for a comment."""
+    frames = [FRAMING.encode(event(text, number)) for number, text in enumerate(results)]
+    parts = [FRAMING.opening, *(FRAMING.heartbeat * beats + frame for frame in frames)]
+    parts += [FRAMING.reset, FRAMING.encode(event("last"))]
+    *blocks, rest = b"".join(parts).split(b"\n\n")
+    assert len(blocks) == len(results) + 2
+    assert not any(block.startswith((b":", b"\n")) for block in blocks)
+    assert rest == b""
 
 
 @given(st.lists(texts, min_size=1, max_size=4))
@@ -122,7 +135,8 @@ def test_data_comes_back_as_json_on_one_line(value: Any) -> None:
         (message,) = read(frame)
         assert json.loads(message.data) == expected
         assert message[0::2] == ("message", "e-7")
-    assert frame.count(b"\n") == 4
+    # Some split an event's lines as str.splitlines does.
+    assert frame.count(b"\n") == len(frame.decode().splitlines()) == 4
 
 
 @given(st.text(st.characters(exclude_categories=["Zs", "Zl", "Zp", "Cc", "Cs"]), min_size=1))
@@ -143,10 +157,17 @@ def test_a_reset_is_an_event_of_its_own_and_changes_no_id() -> None:
     assert [message.type for message in by_sseclient(stream)] == ["message", "reset", "message"]
 
 
-def test_a_heartbeat_is_nothing_to_a_reader() -> None:
-    assert dispatched(FRAMING.heartbeat * 3) == by_sseclient(FRAMING.heartbeat * 3) == []
-    # But it is more than nothing on the wire.
-    assert FRAMING.heartbeat
+def test_a_heartbeat_says_again_when_to_come_back() -> None:
+    assert EventStream(1500).heartbeat == b"retry: 1500\n"
+    stream = FRAMING.heartbeat * 3 + FRAMING.encode(event("x"))
+    assert dispatched(stream) == by_sseclient(stream) == [Message("message", "x", "e-7")]
+    assert dispatched(FRAMING.heartbeat * 3) == []
+
+
+def test_our_client_learns_when_to_come_back_before_the_first_event() -> None:
+    parser = EventStreamParser()
+    assert parser.feed(EventStream(1500).opening) == []
+    assert parser.retry == 1500
 
 
 def test_an_event_that_broke_off_is_not_dispatched() -> None:

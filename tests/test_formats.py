@@ -138,7 +138,7 @@ def test_an_event_stream(real: Real) -> None:
     status, _, body = ask(real, "/rows?limit=1&format=sse")
     assert status == 200
     epoch = real.app_globals.channels["rows"].epoch
-    start = rf"retry: 2000\n\n: computed=\d+\.\d+ took=\d+\.\d+\nid: {epoch}-1\ndata: (.*)\n\n"
+    start = rf"retry: 2000\nid: {epoch}-1\n: computed=\d+\.\d+ took=\d+\.\d+\ndata: (.*)\n\n"
     found = re.fullmatch(start, body.decode())
     assert found
     assert len(json.loads(found[1])) == 50
@@ -154,7 +154,7 @@ def test_lines_of_json(real: Real) -> None:
 
 def test_when_to_come_back_is_an_option(make: Callable[[str], Real]) -> None:
     real = make("push.retry = 0.5")
-    assert ask(real, "?limit=1&format=sse")[2].startswith(b"retry: 500\n\n")
+    assert ask(real, "?limit=1&format=sse")[2].startswith(b"retry: 500\nid: ")
     assert b"\r\nRetry: 500\r\n" in ask(real, "?limit=1")[2]
 
 
@@ -417,14 +417,14 @@ class Seen(NamedTuple):
 
 
 RESET = Seen("", "", b"reset")
-HEARTBEATS = {"sse": b":\n\n", "ndjson": b"\n", "multipart": b"\r\n\r\n--test\r\n"}
+HEARTBEATS = {"sse": b"retry: 2000\n", "ndjson": b" ", "multipart": b" "}
 
 
 def read_sse(body: bytes) -> list[Seen]:
     """The events that are whole in what has been received of a stream."""
     found = []
     for block in body.split(b"\n\n")[:-1]:
-        fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if line[:1] != b":")
+        fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
         if fields.get(b"event") == b"reset":
             found.append(RESET)
         elif b"id" in fields:
@@ -435,7 +435,7 @@ def read_sse(body: bytes) -> list[Seen]:
 
 def read_ndjson(body: bytes) -> list[Seen]:
     """See read_sse."""
-    events = [json.loads(line) for line in body.split(b"\n")[:-1] if line]
+    events = [json.loads(line) for line in body.split(b"\n")[:-1]]
     return [
         RESET
         if event.get("event") == "reset"
@@ -448,16 +448,12 @@ def read_ndjson(body: bytes) -> list[Seen]:
 def read_multipart(body: bytes) -> list[Seen]:
     """See read_sse. It counts, and does not look for boundaries."""
     found = []
-    heartbeat = HEARTBEATS["multipart"]
     rest = body.removeprefix(b"--test\r\n")
     while b"\r\n\r\n" in rest:
-        if rest.startswith(heartbeat):
-            rest = rest.removeprefix(heartbeat)
-            continue
-        if rest.startswith(b"\r\n"):
-            break  # and that will be one
         head, _, rest = rest.partition(b"\r\n\r\n")
-        headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n"))
+        idle, *lines = head.split(b"\r\n")
+        assert idle.rstrip() == b"Idle:"
+        headers = dict(line.split(b": ", 1) for line in lines)
         length = int(headers[b"Content-Length"])
         if len(rest) < length:
             break

@@ -35,6 +35,7 @@ def event(result: object) -> Event:
 
 def test_a_frame_is_these_bytes() -> None:
     assert Multipart("test").encode(event("a < b")) == (
+        b"\r\n"
         b"Content-Type: application/xml\r\n"
         b"Content-Length: 67\r\n"
         b"Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
@@ -43,13 +44,13 @@ def test_a_frame_is_these_bytes() -> None:
         b"Retry: 2000\r\n"
         b"\r\n"
         b'<?xml version="1.0" encoding="UTF-8"?>\n<message>a &lt; b</message>\n'
-        b"\r\n--test\r\n"
+        b"\r\n--test\r\nIdle:"
     )
 
 
 def test_the_opening_and_the_last_frame_make_a_complete_multipart_document() -> None:
     framing = Multipart("test")
-    assert framing.opening == b"--test\r\n"
+    assert framing.opening == b"--test\r\nIdle:"
     assert framing.last(framing.encode(event("x"))).endswith(b"\r\n--test--\r\n")
 
 
@@ -91,12 +92,15 @@ def test_characters_that_xml_has_no_place_for_are_replaced(bad: str) -> None:
     assert ElementTree.fromstring(xml_message(f"a{bad}b")).text == "a\ufffdb"
 
 
-@given(st.lists(xml_text, min_size=1, max_size=5), boundaries)
-@example(["--test", "\n--test\r\n", "\r\n--test--\r\n", "x\n--tes"], "test")
-def test_a_stream_read_by_the_email_package_has_every_text(texts: list[str], boundary: str) -> None:
-    """It finds parts by the boundary alone, so a text that holds one must not end its part."""
+@given(st.lists(xml_text, min_size=1, max_size=5), boundaries, st.integers(0, 3))
+@example(["--test", "\n--test\r\n", "\r\n--test--\r\n", "x\n--tes"], "test", 2)
+def test_a_stream_read_by_the_email_package_has_every_text(
+    texts: list[str], boundary: str, beats: int
+) -> None:
+    """It finds parts by the boundary alone, so a text that holds one must not end its part; and
+    heartbeats are no parts."""
     framing = Multipart(boundary)
-    frames = [framing.encode(event(text)) for text in texts]
+    frames = [framing.heartbeat * beats + framing.encode(event(text)) for text in texts]
     stream = framing.opening + b"".join(frames[:-1]) + framing.last(frames[-1])
     head = f"Content-Type: {framing.content_type}\r\n\r\n".encode()
     message = email.message_from_bytes(head + stream, policy=email.policy.HTTP)

@@ -38,6 +38,17 @@ def test_a_frame_is_these_bytes() -> None:
     )
 
 
+@given(st.lists(values, min_size=1, max_size=4), st.text())
+@example(["\u2028\u2029\u0085", {"\u2028": "\\\u2028"}], "\u2029")
+def test_every_reader_of_lines_finds_the_same_lines(results: list[Any], feed: str) -> None:
+    """httpx and `requests.iter_lines(decode_unicode=True)` split as str.splitlines does."""
+    stream = b"".join(FRAMING.encode(event(value, feed=feed)) for value in results).decode()
+    lines = stream.splitlines()
+    assert lines == stream.split("\n")[:-1]
+    assert [json.loads(line)["value"] for line in lines] == results
+    assert all(json.loads(line)["feed"] == feed for line in lines)
+
+
 @given(st.lists(values, min_size=1, max_size=4))
 @example(["\u2028\u2029\u0085\r\n\x0b\x0c\x1c\0", '"}', {'"': "\\"}, None, ""])
 def test_each_event_is_one_line_with_exactly_these_keys(results: list[Any]) -> None:
@@ -64,7 +75,7 @@ def test_the_time_is_to_the_microsecond() -> None:
 
 
 def test_python_s_json_tool_reads_a_stream() -> None:
-    frames = [FRAMING.encode(event(value)) for value in ("\u2028 <&>", {"ü": [1.5, None]}, False)]
+    frames = [FRAMING.encode(event(value)) for value in ("\u2026 <&>", {"ü": [1.5, None]}, False)]
     tool = [sys.executable, "-X", "utf8", "-m", "json.tool", "--json-lines", "--compact"]
     done = subprocess.run(
         [*tool, "--no-ensure-ascii"], input=b"".join(frames), capture_output=True, check=True
@@ -72,8 +83,15 @@ def test_python_s_json_tool_reads_a_stream() -> None:
     assert done.stdout == b"".join(frames)
 
 
-def test_a_heartbeat_is_an_empty_line_and_a_reset_an_event_without_a_feed() -> None:
-    assert FRAMING.heartbeat == b"\n"
+@given(st.lists(values, min_size=1, max_size=4), st.integers(0, 3))
+def test_a_heartbeat_is_a_space_before_the_next_object(results: list[Any], beats: int) -> None:
+    assert FRAMING.heartbeat == b" "
+    frames = [FRAMING.heartbeat * beats + FRAMING.encode(event(value)) for value in results]
+    lines = b"".join(frames).splitlines()
+    assert [json.loads(line)["value"] for line in lines] == results
+
+
+def test_a_reset_is_an_event_without_a_feed() -> None:
     assert FRAMING.reset.endswith(b"\n")
     assert json.loads(FRAMING.reset) == {"event": "reset"}
 

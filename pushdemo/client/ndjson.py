@@ -11,8 +11,8 @@ from pushdemo.client.parser import LF, Parser
 
 
 class NdJsonParser(Parser):
-    """Empty lines are heartbeats; a last line without its end is dropped,
-    since a number could go on."""
+    """Spaces before an object are heartbeats, and so are empty lines; a last line without its end
+    is dropped, since a number could go on."""
 
     def _parse(self) -> Iterator[Event]:
         while (line := self._buffer.line(LF, self._maximum)) is not None:

@@ -8,12 +8,23 @@ where every frame is the same bytes for every client, so a frame cannot depend o
 client's first. In multipart, the delimiter that closes a part therefore belongs to that part's
 frame, and only the very first delimiter is the opening's:
 
-    opening   --boundary CRLF
-    frame     headers CRLF CRLF body CRLF --boundary CRLF
-    last      headers CRLF CRLF body CRLF --boundary-- CRLF
+    opening   --boundary CRLF Idle:
+    frame     CRLF headers CRLF CRLF body CRLF --boundary CRLF Idle:
+    last      CRLF headers CRLF CRLF body CRLF --boundary-- CRLF
 
 A client that waits for the delimiter, as browsers did, then has each part whole as soon as it was
 sent, and so has one that counts Content-Length. An <img> needs more: see Images.
+
+Widely used clients do not read the formats exactly as the standards say. So what is sent is what
+all of them read alike: one event for each event, and none for an opening or a heartbeat. A
+heartbeat is therefore never an element of the format, such as a part or an empty line. It is the
+beginning of the next frame, in a place where the format allows as much of it as one likes:
+
+    EventStream   a line `retry: …` before the fields of the next event
+    NdJson        a space before the JSON text of the next line
+    Multipart     a space in the empty value of the header Idle of the next part
+
+tests/test_other_clients.py names the clients.
 """
 
 from __future__ import annotations
@@ -44,7 +55,8 @@ class Framing(Encoder, Protocol):
     content_type: the value of the response's Content-Type.
     content_encoding: that of its Content-Encoding, or None.
     opening: what stands before the first frame.
-    heartbeat: what may stand between two frames, and says nothing; empty where nothing may.
+    heartbeat: what may stand before a frame, any number of times, and says nothing; empty where
+        nothing may.
     reset: a frame that says: events may be missing before the next.
     """
 
@@ -81,6 +93,15 @@ def _trouble_name(trouble: Trouble) -> str:
     return "recovered" if trouble.since is None else "error"
 
 
+def _on_one_line(encoded: str) -> str:
+    """JSON text without the characters that only some readers take for line ends: Python's
+    `str.splitlines`, and with it httpx's `iter_lines`. They can stand in strings alone."""
+    if not encoded.isascii():
+        for character in "\u0085\u2028\u2029":
+            encoded = encoded.replace(character, f"\\u{ord(character):04x}")
+    return encoded
+
+
 @dataclass(frozen=True)
 class Multipart:
     """`multipart/x-mixed-replace`, a part for each event (RFC 2046, section 5.1): an XML document,
@@ -89,6 +110,10 @@ class Multipart:
     boundary: 1 to 70 characters of RFC 2046's set, without the space; ValueError for another.
     retry: milliseconds after which a client should come back when the stream breaks.
     named: each part says which feed it is of.
+
+    A heartbeat makes the value of one header longer, and adds neither a part nor a header. At a
+    part without an image ffmpeg, and so OpenCV, ends; Go's and aiohttp's readers deliver an empty
+    part as any other; and aiohttp takes at most 128 headers for a part.
     """
 
     boundary: str
@@ -96,6 +121,7 @@ class Multipart:
     named: bool = False
 
     content_encoding = None
+    heartbeat = b" "
 
     def __post_init__(self) -> None:
         if not _BOUNDARY.fullmatch(self.boundary):
@@ -112,15 +138,11 @@ class Multipart:
 
     @property
     def opening(self) -> bytes:
-        return self.delimiter + b"\r\n"
-
-    @property
-    def heartbeat(self) -> bytes:
-        return b"\r\n\r\n" + self.opening  # a part without headers and without a body
+        return self.delimiter + b"\r\nIdle:"
 
     @property
     def reset(self) -> bytes:
-        return b"Event: reset\r\nContent-Length: 0\r\n\r\n\r\n" + self.opening
+        return b"\r\nEvent: reset\r\nContent-Length: 0\r\n\r\n\r\n" + self.opening
 
     def encode(self, event: Event) -> bytes:
         payload = event.value.payload
@@ -135,6 +157,7 @@ class Multipart:
             )
             content_type = "application/xml"
         head = [
+            "",  # the end of Idle
             f"Content-Type: {content_type}",
             f"Content-Length: {len(body)}",
             # The value's age survives a late joiner and a repeat: it is a date.
@@ -145,14 +168,12 @@ class Multipart:
         ]
         if self.named:
             head.append(f"Feed: {quote(event.feed)}")
-        return b"".join(
-            ("\r\n".join(head).encode(), b"\r\n\r\n", body, b"\r\n", self.delimiter, b"\r\n")
-        )
+        return b"".join(("\r\n".join(head).encode(), b"\r\n\r\n", body, b"\r\n", self.opening))
 
     def trouble(self, trouble: Trouble) -> bytes:
         body = _trouble_json(trouble).encode()
         head = (
-            f"Event: {_trouble_name(trouble)}\r\n"
+            f"\r\nEvent: {_trouble_name(trouble)}\r\n"
             "Content-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n"
             "\r\n"
@@ -160,7 +181,7 @@ class Multipart:
         return b"".join((head.encode(), body, b"\r\n", self.opening))
 
     def last(self, frame: bytes) -> bytes:
-        return frame[:-2] + b"--\r\n"
+        return frame.removesuffix(self.opening) + self.delimiter + b"--\r\n"
 
     @property
     def delimiter(self) -> bytes:
@@ -197,7 +218,7 @@ class Images:
 
     @property
     def opening(self) -> bytes:
-        return self.multipart.opening + b"\r\n"
+        return self.multipart.delimiter + b"\r\n\r\n"
 
     def encode(self, event: Event) -> bytes:
         payload = event.value.payload
@@ -224,6 +245,11 @@ class EventStream:
 
     retry: milliseconds after which a client should come back when the stream breaks.
     named: the event's type is the feed's name.
+
+    An empty line comes with an event and nowhere else: httpx-sse, fetch-event-source and others
+    make an event of each. A comment never stands first in an event: readers that split a stream at
+    its empty lines, such as IKEventSource, take an event that begins with a colon for a comment,
+    and drop it.
     """
 
     retry: int = 2000
@@ -231,24 +257,27 @@ class EventStream:
 
     content_type = "text/event-stream"
     content_encoding = None
-    heartbeat = b":\n\n"
     reset = b'event: reset\ndata: {"event":"reset"}\n\n'
 
     @property
     def opening(self) -> bytes:
-        return f"retry: {self.retry}\n\n".encode()
+        return f"retry: {self.retry}\n".encode()
+
+    @property
+    def heartbeat(self) -> bytes:
+        return self.opening  # every client knows the field, and to say it again changes nothing
 
     def encode(self, event: Event) -> bytes:
         match event.value.payload:
             case Text(text):
                 lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             case Data(encoded):
-                lines = [encoded]
+                lines = [_on_one_line(encoded)]
             case Blob():
                 raise CannotCarry
         # A comment: there is no field for it, and data is the value alone.
         when = f": computed={event.value.computed:.6f} took={event.value.took:.6f}"
-        fields = [when, f"id: {event.id}"]
+        fields = [f"id: {event.id}", when]
         if self.named:
             fields.append(f"event: {event.feed}")
         fields += [f"data: {line}" for line in lines]
@@ -265,12 +294,16 @@ class EventStream:
 class NdJson:
     """`application/x-ndjson`: each event a line, with a JSON object: its id, its feed's name, when
     its value was computed (seconds since the epoch), how long that took (seconds), and the value.
-    It cannot carry bytes."""
+    It cannot carry bytes.
+
+    There are no empty lines: readers that parse each line as JSON fail at one, and take spaces
+    before an object (RFC 8259, section 2).
+    """
 
     content_type = "application/x-ndjson"
     content_encoding = None
     opening = b""
-    heartbeat = b"\n"
+    heartbeat = b" "
     reset = b'{"event":"reset"}\n'
 
     def encode(self, event: Event) -> bytes:
@@ -285,7 +318,7 @@ class NdJson:
             ensure_ascii=False,
             separators=(",", ":"),
         )
-        return f'{head[:-1]},"value":{value}}}\n'.encode()
+        return _on_one_line(f'{head[:-1]},"value":{value}}}').encode() + b"\n"
 
     def trouble(self, trouble: Trouble) -> bytes:
         return _trouble_json(trouble).encode() + b"\n"
