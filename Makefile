@@ -63,4 +63,5 @@ $(VENV)/.installed-test: $(SOURCES) | packages
 	touch $@ $(VENV)/.installed-demo
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info $(COMPILED) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info $(COMPILED) tests/node/node_modules
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,19 @@ from setuptools import Extension, find_packages, setup
 # What the feeds `load` and `plot` need, and nothing else does.
 DEMO = ["matplotlib>=3.8", "psutil>=6"]
 
+# Who reads our streams beside our own client.
+CLIENTS = [
+    "aiohttp>=3.10",
+    "aiohttp-sse-client2>=0.3",
+    "aiosseclient>=0.1.8",
+    "httpx>=0.27",
+    "httpx-sse>=0.4",
+    "opencv-python-headless>=4.8",
+    "requests>=2.32",
+    "requests-sse>=0.5",
+    "sseclient-py>=1.8",
+]
+
 # Who is measured beside us, and with what; the newest of some want a newer Python than we do.
 BENCH = [
     *DEMO,
@@ -58,11 +71,11 @@ setup(
         "bench": BENCH,
         "test": [
             *DEMO,
+            *CLIENTS,
             "hypothesis>=6.100",
             "mypy>=1.13",
             "pytest>=8",
             "pytest-timeout>=2.3",
-            "sseclient-py>=1.8",
             "ruff>=0.8",
             "types-psutil>=6",
             "types-WebOb>=1.8",
