@@ -397,10 +397,14 @@ def test_it_says_where_something_may_be_missing(page: Browser, scripted: Scripte
     assert accept(scripted).headers["Last-Event-ID"] == "f-1"
 
 
+def notice(trouble: Trouble) -> bytes:
+    """A part and its delimiter, to stand between parts that are made here."""
+    return Multipart("test").trouble(trouble).removeprefix(b"\r\n").removesuffix(b"Idle:")
+
+
 def test_it_says_that_a_feed_fails_and_works_again(page: Browser, scripted: ScriptedServer) -> None:
-    framing = Multipart("test")
-    failing = framing.trouble(Trouble(1, "orders", 1.5))
-    working = framing.trouble(Trouble(2, "orders", None))
+    failing = notice(Trouble(1, "orders", 1.5))
+    working = notice(Trouble(2, "orders", None))
     accept(scripted, ours("one") + failing + ours("one") + working + ours("two"))
     page.wait_for(f"{LINES}.length === 5")
     assert page.evaluate(LINES) == [
@@ -419,7 +423,7 @@ def test_the_seeds_page_does_not_notice_what_is_no_value(
     browser.evaluate("(window.errors = 0, addEventListener('error', () => errors++))")
     stream = scripted.accept()
     stream.start(MULTIPART)
-    stream.send(b"--test\r\n" + Multipart("test").trouble(Trouble(1, "orders", 1.5)))
+    stream.send(b"--test\r\n" + notice(Trouble(1, "orders", 1.5)))
     stream.send(RESET + ours("one"))
     browser.wait_for(f"{LINES}.length === 1")
     assert browser.evaluate(LINES) == ["one"]
