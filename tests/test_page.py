@@ -416,6 +416,14 @@ def test_it_says_that_a_feed_fails_and_works_again(page: Browser, scripted: Scri
     ]
 
 
+def test_it_does_not_speak_of_a_last_value_where_there_is_none(
+    page: Browser, scripted: ScriptedServer
+) -> None:
+    accept(scripted, b"Idle:" + Multipart("test").trouble(Trouble(1, "orders", 1.5)))
+    page.wait_for(f"{LINES}.length === 1")
+    assert page.evaluate(LINES) == ["orders fails: there is no value yet."]
+
+
 def test_the_seeds_page_does_not_notice_what_is_no_value(
     browser: Browser, scripted: ScriptedServer
 ) -> None:

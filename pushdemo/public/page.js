@@ -6,6 +6,7 @@ const LINES = 100;
 const element = (id) => document.getElementById(id);
 
 let due = null; // when the next attempt to reconnect is
+let shown = false; // a value has been
 let computed = null; // when the newest value was
 let ticking = null;
 
@@ -20,6 +21,7 @@ function show(part) {
   // Never HTML: what is pushed is data.
   const text = messageOf(part).trim();
   add(part.feed === null ? text : `${part.feed}: ${text}`);
+  shown = true;
   computed = part.computed;
   tick();
 }
@@ -32,7 +34,7 @@ function messageOf({ text, contentType }) {
 
 function troubleOf({ feed, works }) {
   if (works) return `${feed} works again.`;
-  const meanwhile = computed === null ? 'there is no value yet' : 'this is its last value';
+  const meanwhile = shown ? 'this is its last value' : 'there is no value yet';
   return `${feed} fails: ${meanwhile}.`;
 }
 
