@@ -72,6 +72,13 @@ setup(
         "test": [
             *DEMO,
             *CLIENTS,
+            # Whose types a feed may return.
+            "attrs>=23",
+            "numpy>=1.26",
+            "pandas>=2.1",
+            "Pillow>=10",
+            "pydantic>=2.5",
+            "SQLAlchemy>=2",
             "hypothesis>=6.100",
             "mypy>=1.13",
             "pytest>=8",

@@ -76,9 +76,13 @@ def test_only_who_knows_the_token_may_publish(
         (b"\xff", "text/plain", 400),
         (b"\xe9", "text/plain; charset=latin-1", 200),
         (b"x", "text/plain; charset=klingon", 415),
+        (b"x", "text/plain; charset=idna", 415),
         (b"{", "application/json", 400),
         (b"NaN", "application/json", 400),
-        (b"[" * 900 + b"]" * 900, "application/json", 200),
+        (b"[1e999]", "application/json", 400),
+        (b"[" * 100 + b"]" * 100, "application/json", 200),
+        (b"[" * 101 + b"]" * 101, "application/json", 400),
+        (b"[" * 999, "application/json", 400),
         (b"x", None, 415),
         (b"x", "nonsense", 415),
         (b"x" * 1000, "text/plain", 200),
@@ -88,8 +92,6 @@ def test_only_who_knows_the_token_may_publish(
 def test_what_is_not_what_it_says_is_refused(
     server: Paster, body: bytes, content_type: str | None, status: int
 ) -> None:
-    if body.startswith(b"[["):
-        body = body[:400] + body[-400:]
     assert post(server, body, Content_Type=content_type)[0] == status
 
 

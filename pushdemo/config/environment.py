@@ -15,6 +15,7 @@ from typing import Any
 from mako.lookup import TemplateLookup
 
 from pushdemo.lib.cors import Cors
+from pushdemo.lib.memoize import Memorized
 from pushdemo.lib.options import ConfigError, Options
 from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
@@ -34,6 +35,8 @@ _RESERVED = ("error", "message", "open", "reset")
 
 # What a feed is declared as whose values come from outside.
 PUSHED = "push"
+
+_MOST_LAYERS = 20  # of partials, caches and the like around a function
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -228,4 +231,37 @@ def find(key: str, path: str) -> Callable[..., Any]:
             raise ConfigError(f"{wanted} {module_name} has no {name}") from None
     if not callable(function):
         raise ConfigError(f"{wanted} {name} is a {type(function).__name__}, not a function")
+    if (complaint := _no_value(function)) is not None:
+        raise ConfigError(f"{wanted} {name} {complaint}")
     return function  # type: ignore[no-any-return]
+
+
+def _no_value(function: Any) -> str | None:
+    """What is wrong with a function that returns no value when it is called, but something that
+    would have to be awaited or iterated."""
+    function = _called(function)
+    if inspect.iscoroutinefunction(function):
+        return (
+            "is an async function, and a feed's function is called without an event loop; write a"
+            " function that returns asyncio.run(...) of it"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "is a generator function; a feed's function must return one value, such as a list"
+    return None
+
+
+def _called(function: Any) -> Any:
+    """The function that runs when this is called: below partials, methods, caches, and objects that
+    can be called. Other wrappers are not looked into: one may run the event loop itself."""
+    for _ in range(_MOST_LAYERS):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        elif isinstance(function, Memorized | functools._lru_cache_wrapper):
+            function = function.__wrapped__
+        elif inspect.isroutine(function) or isinstance(function, type):
+            break
+        else:
+            function = type(function).__call__
+    return function

@@ -1,22 +1,31 @@
 """What a feed's function returned, made fit to send: text, data, or bytes of some type.
 
 This is where a value is looked at, once. Whatever cannot be sent is refused here, with an error
-that belongs to the feed, so that the wire formats can trust what they are given.
+that belongs to the feed, so that the wire formats can trust what they are given: a payload consists
+of Python's own types and nothing else, so that comparing or encoding it runs nobody's code.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-# Lone surrogates have no UTF-8 and no place in JSON, XML or an event stream.
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:[ \t]*;[ -~]*)?", re.ASCII)
+from pushdemo.push import libraries
+from pushdemo.push.charsets import codec_of
+from pushdemo.push.convert import DEEPEST, MOST_DIGITS, is_plain, plain, without_surrogates
 
-
-_CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
+# RFC 6838, section 4.2, allows 127 characters for each of the two names. It stands in a header.
+_CONTENT_TYPE = re.compile(
+    r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]{0,100};[ -~]{0,1000})?", re.ASCII
+)
+# What it is given has no cycles: see is_plain and plain.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
+_TOO_DEEP = f"The body is nested deeper than {DEEPEST} arrays and objects."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +62,33 @@ class Blob:
 Payload: TypeAlias = Text | Data | Blob
 
 
-def payload_of(result: object) -> Payload:
+def payload_of(result: Any) -> Payload:
     """What to send for a function's result.
 
     Text is itself. Bytes come with their type: `(data, "image/png")`; alone they are
-    application/octet-stream. Numbers, mappings, sequences, True, False and None are data. What
-    else there is, alone or inside those, is sent as `str` has it (dates, decimals, paths).
+    application/octet-stream. A figure of matplotlib and an image of Pillow are a PNG. What else
+    there is becomes data: see pushdemo.push.convert, and .kinds and .libraries for the types that
+    are known. Data that is text alone, a date for one, is text. NaN and infinities are null.
 
-    Raises ValueError for NaN and infinities and for what contains itself, TypeError for a mapping
-    with keys that are neither text nor numbers, RecursionError for what is nested too deep.
+    Raises TypeError for what is of an unknown type, or whose own methods raise, and ValueError for
+    what contains itself, is nested too deep, or has two keys that would be one. Both name the type
+    and the place, and no value.
     """
-    if isinstance(result, str):
-        return Text(_without_surrogates(result))
-    if isinstance(result, bytes | bytearray | memoryview):
-        return Blob(bytes(result), "application/octet-stream")
-    if isinstance(result, tuple) and len(result) == 2:
-        data, content_type = result
-        if isinstance(data, bytes | bytearray | memoryview):
-            if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
-                raise ValueError(f"{content_type!r} is no media type, such as image/png")
-            return Blob(bytes(data), content_type)
-    if result is None or isinstance(result, bool | int | float | dict | list | tuple):
-        return _data(result)
-    return Text(_without_surrogates(str(result)))
+    kind = type(result)
+    if kind is str:
+        return Text(without_surrogates(result))
+    if _is_binary(kind):
+        return Blob(_bytes(result), "application/octet-stream")
+    if issubclass(kind, tuple) and tuple.__len__(result) == 2:
+        data, content_type = tuple.__getitem__(result, slice(None))
+        if _is_binary(type(data)):
+            return Blob(_bytes(data), _checked(content_type))
+    if (encoded := _encoded_as_it_is(result)) is not None:
+        return Data(encoded)
+    if (draw := libraries.picture(result)) is not None:
+        return Blob(draw(result), "image/png")
+    value = plain(result)
+    return Text(value) if isinstance(value, str) else Data(_ENCODER.encode(value))
 
 
 class UnknownType(ValueError):
@@ -85,42 +98,88 @@ class UnknownType(ValueError):
 def received(content_type: str, body: bytes) -> Payload:
     """What to send for a value that came as the body of a request, of that Content-Type.
 
-    `text/plain` is text, `application/json` is data, anything else stays bytes of its type.
+    `text/plain` is text, `application/json` is data (RFC 8259: without NaN), anything else stays
+    bytes of its type.
 
-    Raises UnknownType for what is no media type, or a charset that nobody knows, and ValueError
-    for a body that is not what its type says.
+    Raises UnknownType for what is no media type, or a charset that is not in
+    pushdemo.push.charsets, and ValueError for a body that is not what its type says.
     """
     if not _CONTENT_TYPE.fullmatch(content_type):
         raise UnknownType("Send a Content-Type, such as text/plain or application/json.")
     kind, _, parameters = content_type.partition(";")
     kind = kind.strip().lower()
     if kind == "text/plain":
-        charset = _CHARSET.search(parameters)
-        name = charset[1] if charset else "utf-8"
-        try:
-            return Text(_without_surrogates(body.decode(name)))
-        except LookupError:
-            raise UnknownType(f"The charset {name} is not known; send UTF-8.") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"The body is not {name}.") from None
+        return Text(without_surrogates(_decoded(parameters, body)))
     if kind == "application/json":
-        try:
-            return _data(json.loads(body))
-        except (ValueError, RecursionError):
-            raise ValueError("The body is not JSON (RFC 8259).") from None
+        return Data(_reencoded(body))
     return Blob(body, content_type)
 
 
-def _data(result: object) -> Data:
-    encoded = json.dumps(
-        result, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
-    )
-    return Data(_without_surrogates(encoded))
-
-
-def _without_surrogates(text: str) -> str:
+def _decoded(parameters: str, body: bytes) -> str:
     try:
-        text.encode()  # a tenth of the time that looking for them takes
-    except UnicodeEncodeError:
-        return _SURROGATES.sub("\ufffd", text)
-    return str.__str__(text)  # of a subclass, its text alone
+        codec = codec_of(parameters)
+    except LookupError:
+        raise UnknownType("This charset is not known; send UTF-8.") from None
+    try:
+        return body.decode(codec)
+    except UnicodeError:
+        raise ValueError(f"The body is not {codec}.") from None
+
+
+def _reencoded(body: bytes) -> str:
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError("The body is not JSON (RFC 8259).") from None
+    except ValueError:
+        raise ValueError(f"An integer in the body has more than {MOST_DIGITS} digits.") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if not is_plain(value):
+        raise ValueError(_TOO_DEEP)
+    try:
+        return without_surrogates(_ENCODER.encode(value))
+    except ValueError:
+        raise ValueError("A number in the body is larger than a double can be.") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is no number", "", 0)
+
+
+def _encoded_as_it_is(value: object) -> str | None:
+    """`value` as JSON, if that needs no conversion; the fast way for most values."""
+    if not _digits_are_limited():
+        return None
+    try:
+        if not is_plain(value):
+            return None
+        encoded = _ENCODER.encode(value)
+        encoded.encode()  # raises for lone surrogates
+    except Exception:  # NaN; or a class or another thread that plays tricks: see to it with care
+        return None
+    return encoded
+
+
+def _digits_are_limited() -> bool:
+    # Where the limit was lifted, in a feed's process for one, an integer could be encoded that
+    # nobody else can read. The first releases of Python 3.10 have no limit, nor need one.
+    limit = getattr(sys, "get_int_max_str_digits", lambda: MOST_DIGITS)()
+    return 0 < limit <= MOST_DIGITS
+
+
+def _is_binary(kind: type) -> bool:
+    return issubclass(kind, bytes | bytearray | memoryview)
+
+
+def _bytes(data: Any) -> bytes:
+    # Not bytes(data), which would ask a subclass.
+    return memoryview(data).tobytes()
+
+
+def _checked(content_type: Any) -> str:
+    if issubclass(type(content_type), str):
+        exact = str.__str__(content_type)
+        if _CONTENT_TYPE.fullmatch(exact):
+            return exact
+    raise ValueError("what comes with the bytes is no media type, such as image/png")
