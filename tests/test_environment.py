@@ -185,6 +185,85 @@ def test_what_is_not_callable_is_refused_by_its_type(write: Write) -> None:
     assert complaint(feed__orders="orders:newest") == expected
 
 
+NO_VALUES = """
+import functools
+from pushdemo.lib.memoize import memorize
+
+async def coroutine(): return 1
+def generator(): yield 1
+async def both(): yield 1
+
+class Called:
+    async def __call__(self): return 1
+    def method(self): yield 1
+    @classmethod
+    async def of_class(cls): return 1
+    @staticmethod
+    async def static(): return 1
+
+called, method = Called(), Called().method
+partial = functools.partial(functools.partial(coroutine))
+of_called = functools.partial(Called())
+cached = functools.lru_cache(coroutine)
+memorized = memorize(duration=1)(functools.lru_cache(generator))
+of_memorized = memorize(duration=1)(Called())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("coroutine", "is an async function"),
+        ("generator", "is a generator function"),
+        ("both", "is a generator function"),
+        ("called", "is an async function"),
+        ("method", "is a generator function"),
+        ("Called.of_class", "is an async function"),
+        ("Called.static", "is an async function"),
+        ("partial", "is an async function"),
+        ("of_called", "is an async function"),
+        ("cached", "is an async function"),
+        ("memorized", "is a generator function"),
+        ("of_memorized", "is an async function"),
+    ],
+)
+@pytest.mark.parametrize("where", ["thread", "process"])
+def test_a_function_that_returns_no_value_is_refused(
+    write: Write, name: str, says: str, where: str
+) -> None:
+    write("orders", NO_VALUES)
+    message = complaint(feed__orders=f"orders:{name}", feed__orders__executor=where)
+    assert message.startswith(f"feed.orders = orders:{name}: {name} {says}")
+
+
+def test_what_to_do_with_an_async_function_is_said(write: Write) -> None:
+    write("orders", NO_VALUES)
+    assert complaint(feed__orders="orders:coroutine") == (
+        "feed.orders = orders:coroutine: coroutine is an async function, and a feed's function is"
+        " called without an event loop; write a function that returns asyncio.run(...) of it"
+    )
+    assert complaint(feed__orders="orders:generator") == (
+        "feed.orders = orders:generator: generator is a generator function;"
+        " a feed's function must return one value, such as a list"
+    )
+
+
+def test_a_function_that_runs_the_event_loop_itself_is_a_function(write: Write) -> None:
+    write(
+        "orders",
+        "import asyncio, functools\n"
+        "async def later(): return 'eight'\n"
+        "@functools.wraps(later)\n"
+        "def newest(): return asyncio.run(later())\n"
+        "class Newest:\n    def __call__(self): return 'eight'\n"
+        "called = functools.partial(Newest())\n",
+    )
+    for name in ("newest", "called"):
+        orders, _ = load_feed({"feed.orders": f"orders:{name}"}, "orders")
+        assert orders is not None
+        assert orders.value(0).payload == Text("eight")
+
+
 def test_a_function_may_be_an_attribute_of_an_attribute(write: Write) -> None:
     write("orders", "class Newest:\n    @staticmethod\n    def order(): return 'eight'")
     orders, _ = load_feed({"feed.orders": "orders:Newest.order"}, "orders")

@@ -24,6 +24,10 @@ class Customer:
     pass
 
 
+class Pair(enum.Enum):
+    A = (1, 2)
+
+
 def numbers() -> Iterator[int]:
     yield 1
 
@@ -92,9 +96,7 @@ def test_bytes_are_no_part_of_data(value: object) -> None:
     assert refusal((value, 1, 2)).startswith("[0]: an object of type")
 
 
-@pytest.mark.parametrize(
-    "key", [(1, 2), b"x", frozenset(), Customer(), len, enum.Enum("Pair", {"A": (1, 2)})["A"]]
-)
+@pytest.mark.parametrize("key", [(1, 2), b"x", frozenset(), Customer(), len, Pair.A])
 def test_keys_that_are_neither_text_nor_numbers_are_refused(key: object) -> None:
     name = type_name(type(key))
     assert refusal({key: 1}) == f"a key of type {name} cannot be sent; use text or numbers"
@@ -109,7 +111,7 @@ def test_keys_that_are_neither_text_nor_numbers_are_refused(key: object) -> None
         ((True, "x", "true"), "true", "bool and str"),
         ((decimal.Decimal("1.50"), 1.5, "1.50"), '["1.50"]', "decimal.Decimal and str"),
         (("\ud800", "\ufffd"), '["\ufffd"]', "str and str"),
-        (("\ud800", "\udfff"), '["\ufffd"]', "str and str"),
+        (("x\ud800", "x\udfff"), '["x\ufffd"]', "str and str"),
     ],
 )
 def test_keys_that_would_become_one_are_refused(
@@ -164,8 +166,7 @@ def test_an_integer_that_no_python_reads_again_is_refused(monkeypatch: pytest.Mo
 
 
 class Trick(Exception):
-    def __str__(self) -> str:
-        raise Trick
+    pass
 
 
 def trick(*_: object, **__: object) -> Any:
@@ -269,7 +270,7 @@ def test_a_metaclass_may_raise_too(name: str) -> None:
 
 
 def test_a_metaclass_cannot_deceive_the_message() -> None:
-    meta = type("Meta", (type,), {"__qualname__": property(trick), "__module__": property(trick)})
+    meta = type("Meta", (type,), {"__getattribute__": trick, "__module__": property(trick)})
     value = meta("Odd", (), {"__module__": "shop"})()
     assert refusal([value]).startswith("[0]: an object of type shop.")
     unprintable = type("a\nb" * 1000, (), {"__module__": 7})()
@@ -280,7 +281,7 @@ def test_a_metaclass_cannot_deceive_the_message() -> None:
     ("kind", "method"), [(Mapping, "items"), (Sequence, "__iter__"), (Set, "__iter__")]
 )
 def test_what_an_object_raises_is_the_cause(kind: Any, method: str) -> None:
-    cls = type("Broken", (), {method: trick})
+    cls = type("Broken", (), {"__len__": lambda _: 1, method: trick})
     kind.register(cls)
     with pytest.raises(TypeError) as caught:
         payload_of({"a": [cls()]})

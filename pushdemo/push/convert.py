@@ -8,17 +8,16 @@ type and the place, and never shows a value.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
 
 from pushdemo.push import libraries
 from pushdemo.push.kinds import Unknown, simpler
-from pushdemo.push.naming import path_name, type_name
+from pushdemo.push.naming import class_attribute, path_name, type_name
 from pushdemo.push.shapes import Pairs, Unordered
 
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
@@ -102,13 +101,14 @@ class _Walk:
         for _ in range(_MOST_STEPS):
             kind = type(value)
             if kind is str or kind is float or kind is int or kind is bool or value is None:
-                return self._leaf(value)
+                leaf: str | float | None = self._leaf(value)
+                return leaf
             if kind is dict or kind is list or kind is tuple or kind is Pairs or kind is Unordered:
                 return self._members(outermost, value)
             value = self._simpler(value, outermost)
         raise self._refusal(outermost)
 
-    def _leaf(self, value: Any) -> Any:
+    def _leaf(self, value: Any) -> Any:  # a str, float, int, bool or None
         kind = type(value)
         if kind is str:
             return without_surrogates(value)
@@ -223,7 +223,8 @@ def _why_not(value: Any) -> str:
         return "cannot be inside data; return bytes alone, or with their media type"
     if libraries.picture(value) is not None:
         return "is a picture and cannot be inside data; return it alone"
-    if issubclass(kind, Iterator) and not issubclass(kind, io.IOBase):
+    is_file = class_attribute(kind, "readline") is not None
+    if class_attribute(kind, "__next__") is not None and not is_file:
         return "can be read only once; return list(...) of it"
     return f"cannot be sent; {_WHAT_CAN}"
 

@@ -23,7 +23,8 @@ _How = TypeVar("_How", Step, Draw)
 def step(value: object) -> Step | None:
     """What makes `value` simpler, if it is numpy's, pandas' or SQLAlchemy's."""
     pandas = sys.modules.get("pandas")
-    if pandas is not None and (value is pandas.NaT or value is pandas.NA):
+    # They may not be there yet: another thread may be importing it.
+    if any(value is getattr(pandas, name, _nothing) for name in ("NaT", "NA")):
         return _nothing
     return _of(_STEPS, value)
 
@@ -165,9 +166,9 @@ def _figure(value: Any) -> bytes:
 
 
 def _image(value: Any) -> bytes:
-    # The modes that a PNG can have (Pillow's documentation of the format); CMYK is not among them.
-    if value.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
-        value = value.convert("RGB")
+    # The modes that every version of Pillow writes as PNG; CMYK is not among them.
+    if value.mode not in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):
+        value = value.convert("I;16" if value.mode == "I" else "RGB")
     png = io.BytesIO()
     value.save(png, "PNG")
     return png.getvalue()
