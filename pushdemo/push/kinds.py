@@ -50,7 +50,7 @@ def simpler(value: Any) -> object:
     return _fields(value, kind)
 
 
-def names_of_tuple(kind: type) -> Sequence[str] | None:
+def _names(kind: type) -> Sequence[str] | None:
     """A named tuple's names, those of `time.localtime()` included; None for another tuple."""
     names = class_attribute(kind, "_fields")
     if names is None and class_attribute(kind, "n_sequence_fields") is not None:
@@ -60,7 +60,7 @@ def names_of_tuple(kind: type) -> Sequence[str] | None:
 
 def _tuple(value: tuple[object, ...]) -> object:
     members = tuple.__getitem__(value, slice(None))
-    names = names_of_tuple(type(value))
+    names = _names(type(value))
     if names is None:
         return members
     return Pairs(zip(names, members, strict=True))
