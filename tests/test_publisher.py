@@ -603,7 +603,7 @@ def test_only_what_has_changed_is_sent_without_repeat() -> None:
 def test_a_value_that_cannot_be_sent_is_a_failure_of_the_feed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    values = iter(["good", {(1, 2): 3}, "better"])
+    values = iter(["good", object(), "better"])
     world = World(lambda: next(values), interval=5, duration=5)
     world.watch()
     world.advance(10)
