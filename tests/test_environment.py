@@ -261,7 +261,7 @@ def test_a_function_that_runs_the_event_loop_itself_is_a_function(write: Write) 
     for name in ("newest", "called"):
         orders, _ = load_feed({"feed.orders": f"orders:{name}"}, "orders")
         assert orders is not None
-        assert orders.value(0).payload == Text("eight")
+        assert orders.compute(0).payload == Text("eight")
 
 
 def test_a_function_may_be_an_attribute_of_an_attribute(write: Write) -> None:
