@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -355,11 +356,17 @@ def test_a_stream_that_is_not_what_it_says_ends_the_watch() -> None:
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        ({"Content-Type": "text/html"}, "answers with text/html, which is no event format"),
-        ({"Content-Length": "6"}, "answers with no Content-Type"),
+        (
+            {"Content-Type": "text/html"},
+            "answers with text/html, which is no event format, and begins with '<html>'$",
+        ),
+        ({"Content-Length": "6"}, "answers with no Content-Type, .*, and begins with '<html>'$"),
         ({**SSE, "Content-Encoding": "br"}, "Content-Encoding: br, which nobody asked for"),
         ({**SSE, "Content-Encoding": "gzip"}, "this is not gzip"),
-        ({"Content-Type": "multipart/x-mixed-replace"}, "needs a boundary"),
+        ({"Content-Type": "multipart/x-mixed-replace"}, "begins with '--' .*, got '<html>'$"),
+        (MULTIPART, "expected the line '--test' before the first part, got '<html>'$"),
+        (SSE, "expected a field such as 'data: ...', got '<html>'$"),
+        (NDJSON, "expected a JSON object on a line, got '<html>'$"),
     ],
 )
 def test_an_answer_that_nobody_can_read_ends_the_watch(
@@ -607,6 +614,56 @@ def test_a_connection_on_which_nothing_comes_is_dead(caplog: pytest.LogCaptureFi
     with Server(silent, answer(sse(2))) as server:
         assert values(take(2, server.url, timeout=0.2)) == ["1", "2"]
     assert "nothing came for 0.2 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "unknown"), [(MULTIPART, b"<p>\r\n"), (SSE, b"<p>\r\n"), (NDJSON, b"<p>")]
+)
+def test_bytes_that_nobody_understands_are_no_sign_of_life(
+    headers: dict[str, str], unknown: bytes
+) -> None:
+    sleeps = Sleeps()
+    later = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.start(headers)
+        exchange.send(unknown)
+        assert later.wait(HANG)
+        exchange.send(unknown)
+        exchange.wait_for_hangup()
+
+    def clock() -> float:
+        if server.exchanges:
+            sleeps.now += HANG / 2  # of the time that a connection may be silent
+            later.set()
+        return sleeps.now
+
+    with Server(script) as server, pytest.raises(BadStream, match=r"^expected .*, got '<p>"):
+        take(1, server.url, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("headers", "understood", "event"),
+    [(MULTIPART, b"--test\r\n\r\n\r\n--test\r\n", part(1)), (SSE, b":\n\n", sse(1)),
+     (NDJSON, b"\n", b'{"value": "1"}\n')],
+)  # fmt: skip
+def test_a_stream_without_an_event_yet_is_waited_for(
+    headers: dict[str, str], understood: bytes, event: bytes
+) -> None:
+    sleeps = Sleeps()
+
+    def clock() -> float:
+        sleeps.now += 10 * HANG
+        return sleeps.now
+
+    def script(exchange: Exchange) -> None:
+        exchange.start(headers)
+        exchange.send(understood)
+        time.sleep(0.05)  # so that it comes alone
+        exchange.send(event)
+
+    with Server(script) as server:
+        assert values(take(1, server.url, clock=clock)) == ["1"]
 
 
 def test_where_the_system_gives_up_first_its_own_words_are_told() -> None:

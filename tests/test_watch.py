@@ -79,6 +79,40 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate(timeout=HANG)
 
 
+# Servers that are not exact
+
+
+def test_a_camera_that_is_not_exact_is_watched() -> None:
+    """It declares the hyphens of its delimiter as a part of the boundary."""
+    camera = {"Content-Type": "multipart/x-mixed-replace; boundary=--test"}
+    with Server(answer(multipart(1, 2), camera), answer(multipart(3), camera)) as server:
+        ended = pushdemo("watch", server.url, "--limit=3")
+    assert (ended.stdout, ended.returncode) == ("1\n2\n3\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        (MULTIPART, b"<p>Log in</p>\r\n",
+         r"expected the line '--test' before the first part, got '<p>Log in</p>\r\n'"),
+        (MULTIPART, b"--test\r\nContent-Length: 1\r\n\r\nABC\r\n",
+         "expected the end of a part after the 1 bytes of its Content-Length, got 'BC'"),
+        (SSE, b"<p>Log in</p>", "expected a field such as 'data: ...', got '<p>Log in</p>'"),
+        (NDJSON, b"Log in", "expected a JSON object on a line, got 'Log in'"),
+        ({"Content-Type": "text/html"}, b"<p>Log in</p>",
+         "URL answers with text/html, which is no event format, and begins with '<p>Log in</p>'"),
+    ],
+)  # fmt: skip
+def test_where_nothing_can_be_made_of_it_it_says_so_and_ends(
+    headers: dict[str, str], body: bytes, said: str
+) -> None:
+    with Server(answer(body, headers)) as server:
+        ended = pushdemo("watch", server.url)
+    lines = [line for line in ended.stderr.splitlines() if "connected to" not in line]
+    assert lines == [f"pushdemo: {said.replace('URL', server.url)}"]
+    assert ended.returncode == 1
+
+
 # What it prints
 
 

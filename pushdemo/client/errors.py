@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Of the bytes that came instead of what was expected, so many are shown.
+EXCERPT = 60
+
 
 class WatchError(Exception):
     """A watch cannot go on. Its message is one line, for people."""
@@ -40,3 +43,18 @@ class BadStream(WatchError):
 
 class TooLarge(BadStream):
     """An event, or a line, or a part's head, is larger than the reader takes."""
+
+
+def excerpt(data: bytes) -> str:
+    """The beginning of some bytes, for people: one line, in quotes, with escapes as in Python."""
+    shown = "".join(map(_escaped, data[:EXCERPT]))
+    return f"'{shown}...'" if len(data) > EXCERPT else f"'{shown}'"
+
+
+def _escaped(byte: int) -> str:
+    if (short := _SHORT.get(byte)) is not None:
+        return short
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
+
+
+_SHORT = {0x09: r"\t", 0x0A: r"\n", 0x0D: r"\r", 0x27: r"\'", 0x5C: r"\\"}

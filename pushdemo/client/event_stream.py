@@ -1,15 +1,19 @@
-"""`text/event-stream`, read as WHATWG HTML has it (section 9.2.6)."""
+"""`text/event-stream`, read as WHATWG HTML has it (section 9.2.6).
+
+One thing is refused that the standard ignores: a stream in which no line is a field or a comment is
+something else, of another name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from pushdemo.client.errors import BadStream
+from pushdemo.client.errors import EXCERPT, BadStream
 from pushdemo.client.event import Event, read_json, read_notice
-from pushdemo.client.parser import ANY_END, MAXIMUM, Parser
+from pushdemo.client.parser import ANY_END, MAXIMUM, MAXIMUM_UNKNOWN, Parser
 
-_BOM = b"\xef\xbb\xbf"
+_FIELDS = (b"data", b"event", b"id", b"retry")
 
 
 class EventStreamParser(Parser):
@@ -18,7 +22,7 @@ class EventStreamParser(Parser):
 
     def __init__(self, *, maximum: int = MAXIMUM) -> None:
         super().__init__(maximum=maximum)
-        self._begun = False
+        self._understood = False  # a line was a field, or a comment
         self._id: str | None = None
         self._clear()
 
@@ -29,10 +33,8 @@ class EventStreamParser(Parser):
         self._retry_of_event: int | None = None
 
     def _parse(self) -> Iterator[Event]:
-        if not self._begun:
-            if self._buffer.skip(_BOM) is None:
-                return
-            self._begun = True
+        if not self._skip_mark():
+            return
         while (line := self._buffer.line(ANY_END, self._maximum)) is not None:
             if line:
                 self._field(line)
@@ -42,7 +44,24 @@ class EventStreamParser(Parser):
             if (event := self._dispatch()) is not None:
                 yield event
 
+    def complaint(self) -> BadStream | None:
+        begun = self._buffer.peek(EXCERPT + 1)
+        if self._understood or not self._marked or not (self._unknown_size or begun):
+            return None
+        if not self._unknown_size and _may_be_field(begun):
+            return None
+        return self._unknown("a field such as 'data: ...'", begun)
+
+    def _understand(self, line: bytes) -> None:
+        self._understood = line.partition(b":")[0] in (b"", *_FIELDS)
+        if not self._understood:
+            self._note_unknown(line)
+            if self._unknown_size == MAXIMUM_UNKNOWN and (complaint := self.complaint()):
+                raise complaint
+
     def _field(self, line: bytes) -> None:
+        if not self._understood:
+            self._understand(line)
         name, _, value = line.decode("utf-8", "replace").partition(":")
         value = value.removeprefix(" ")
         match name:
@@ -71,6 +90,12 @@ class EventStreamParser(Parser):
             return Event(self._id, feed, kind, notice, "application/json", retry=retry)
         feed = None if kind == "message" else kind
         return Event(self._id, feed, "message", data, "text/plain", retry=retry)
+
+
+def _may_be_field(begun: bytes) -> bool:
+    """Whether an unfinished line may yet become a field or a comment."""
+    name = begun.partition(b":")[0]
+    return name in (b"", *_FIELDS) or any(field.startswith(begun) for field in _FIELDS)
 
 
 def _record(data: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from email.message import Message
 
-from pushdemo.client.errors import BadStream
+from pushdemo.client.delimiter import boundary_of
 from pushdemo.client.event_stream import EventStreamParser
 from pushdemo.client.multipart import MultipartParser
 from pushdemo.client.ndjson import NdJsonParser
@@ -18,6 +18,12 @@ FORMATS = {
     "json": "application/json",
     "xml": "application/xml",
 }
+# JSON on lines has no registered name, and many that are used.
+LINES_OF_JSON = frozenset(
+    ("application/x-ndjson", "application/ndjson", "application/x-jsonlines", "application/jsonl",
+     "application/jsonlines", "application/x-jsonl", "application/x-json-stream",
+     "application/stream+json", "application/json-seq")
+)  # fmt: skip
 DOCUMENTS = ("application/json", "application/xml", "text/xml")
 # What says most comes first: NDJSON keeps numbers numbers. It cannot carry images; multipart can.
 ANY = (
@@ -31,16 +37,12 @@ def parser_for(content_type: str, *, maximum: int = MAXIMUM) -> Parser | None:
 
     maximum: the most bytes that an event may have; more is TooLarge.
     """
-    header = header_of(content_type)
-    match header.get_content_type():
+    match header_of(content_type).get_content_type():
         case "multipart/x-mixed-replace":
-            boundary = header.get_boundary()
-            if not boundary:
-                raise BadStream(f"a multipart response needs a boundary: {content_type}")
-            return MultipartParser(boundary, maximum=maximum)
+            return MultipartParser(boundary_of(content_type), maximum=maximum)
         case "text/event-stream":
             return EventStreamParser(maximum=maximum)
-        case "application/x-ndjson" | "application/ndjson":
+        case media_type if media_type in LINES_OF_JSON:
             return NdJsonParser(maximum=maximum)
     return None
 

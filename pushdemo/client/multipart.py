@@ -1,18 +1,36 @@
-"""`multipart/x-mixed-replace`, read: RFC 2046, section 5.1, and the seed's dialect of it."""
+"""`multipart/x-mixed-replace`, read: RFC 2046, section 5.1, the seed's dialect of it, and cameras'.
+
+What is taken although it is not exact, because it can mean one thing only:
+
+- another delimiter than the declared one: see `delimiter`;
+- no delimiter before the first part, where the stream begins with a header of that part;
+- no line end between a body that has a Content-Length and the delimiter;
+- a Content-Length that counts that line end, or leaves it out twice;
+- a Content-Length that is not one number: the part then ends at the delimiter;
+- a status line in a part's head.
+
+What is refused, with a line that says what was expected and what came: a stream that shows no
+delimiter, a part that goes on after its Content-Length, and a line in a head that is no header.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from email.message import Message
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from pushdemo.client.errors import BadStream, TooLarge
+from pushdemo.client.delimiter import Delimiter, Kind
+from pushdemo.client.errors import EXCERPT, BadStream, TooLarge, excerpt
 from pushdemo.client.event import Event, read_date, read_value
 from pushdemo.client.parser import LF, MAXIMUM, Buffer, Parser
 
 # The headers of one part; http.client takes as much for one line of a response's.
 MAXIMUM_HEAD = 64 * 1024
+# A part's header. Some servers repeat the response's head in the body: that is none.
+_HEADER_OF_PART = re.compile(rb"(?i)content-(?:length|type(?![ \t]*:[ \t]*multipart/))[ \t]*:")
+_BLANK = b" \t\r"
 
 # What a state of the parser came to: an event, or whether to go on with the next.
 Step: TypeAlias = Event | bool
@@ -27,16 +45,21 @@ class MultipartParser(Parser):
     A part that is a delimiter and nothing else is not delivered; nor is one without headers and
     without a body, which is a heartbeat. A part that tells its length is delivered when that has
     come, whatever it holds; any other, with the delimiter after it.
+
+    boundary: as it is declared; "" where none is.
     """
 
     def __init__(self, boundary: str, *, maximum: int = MAXIMUM) -> None:
         super().__init__(maximum=maximum)
-        self._delimiter = f"--{boundary}".encode("latin-1", "replace")
-        self._last = self._delimiter + b"--"
+        self._delimiter = Delimiter(boundary)
         # What comes next.
         self._state = self._preamble
+        self._first_line: bytes | None = None  # of the stream, without blank lines
+        self._lines = 0  # of the preamble, without blank ones
+        self._implied = False  # this head had no delimiter before it
         self._head: list[str] = []
         self._head_size = 0
+        self._headers = Message()
         self._length = 0
         self._body = bytearray()  # lines, each with its LF
 
@@ -51,43 +74,65 @@ class MultipartParser(Parser):
 
     def close(self) -> list[Event]:
         # The line end behind the last delimiter is left out by some.
-        if self._state != self._in_length and self._buffer.holds(self._last):
+        if self._state != self._in_length and self._closes(self._buffer.peek(MAXIMUM_HEAD)):
             return self.feed(b"\n")
-        return []
+        return super().close()
+
+    def _closes(self, line: bytes) -> bool:
+        return bool(line) and self._delimiter.kind(line) is Kind.CLOSING
+
+    def complaint(self) -> BadStream | None:
+        if self._state != self._preamble:
+            return None
+        begun = self._buffer.peek(EXCERPT + 1).lstrip(_BLANK)
+        if not self._lines and (not begun or self._may_begin(begun)):
+            return None
+        return self._unknown(f"{self._delimiter.expected} before the first part", begun)
+
+    def _may_begin(self, begun: bytes) -> bool:
+        header = b"content-"
+        return self._delimiter.may_begin(begun) or header.startswith(begun[: len(header)].lower())
 
     # The states: each takes what it can from the buffer, and gives an event, or whether to go on.
 
     def _preamble(self) -> Step:
-        line = self._buffer.line(LF, MAXIMUM_HEAD)
+        line = self._line_of_unknown()
         if line is None:
             return False
-        self._delimits(line)
+        if self._delimits(line) or not line.strip(_BLANK):
+            return True
+        self._lines += 1
+        self._note_unknown(line)
+        if self._lines == 1:
+            self._first_line = line
+            if self._delimiter.name(line, before_head=False):
+                self._begin_part()
+                return True
+        if self._lines <= 2 and _HEADER_OF_PART.match(line):
+            assert self._first_line is not None
+            named = self._delimiter.name(self._first_line, before_head=True)
+            if named or self._lines == 1:
+                self._begin_part()
+                self._implied = not named
+                self._add_to_head(line)
         return True
 
     def _in_head(self) -> Step:
         line = self._buffer.line(LF, MAXIMUM_HEAD)
         if line is None:
             return False
+        head = [] if self._implied else self._head
         if self._delimits(line):
+            # Without a blank line: headers, and no body.
+            return self._event(_headers(head), b"") if head else True
+        if line.rstrip(b"\r"):
+            self._add_to_head(line)
             return True
-        text = line.decode("latin-1").rstrip("\r")
-        if text:
-            self._head_size += len(line) + 1
-            if self._head_size > MAXIMUM_HEAD:
-                raise TooLarge(f"the headers of a part are larger than {MAXIMUM_HEAD} bytes")
-            if ":" not in text:
-                raise BadStream(f"a part's head holds {text[:60]!r}, which is no header")
-            self._head.append(text)
-            return True
-        self._headers = Message()
-        for header in self._head:
-            name, _, value = header.partition(":")
-            self._headers[name.strip()] = value.strip()
+        self._headers = _headers(self._head)
         self._state = self._in_lines
-        if (length := self._headers["Content-Length"]) is not None:
-            if not (length.isascii() and length.isdigit() and len(length) < 19):
-                raise BadStream(f"a part's Content-Length is {length[:60]!r}")
-            self._length = int(length)
+        lengths = self._headers.get_all("Content-Length", [])
+        if len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit():
+            self._length = int(lengths[0][:19])  # int() refuses what is longer than 4300 digits
             self._check(self._length)
             self._state = self._in_length
         return True
@@ -97,17 +142,24 @@ class MultipartParser(Parser):
         if body is None:
             return False
         self._state = self._behind
-        return self._event(body)
+        return self._event(self._headers, body)
 
     def _behind(self) -> Step:
-        line = self._buffer.line(LF, MAXIMUM_HEAD)
+        try:
+            line = self._buffer.line(LF, MAXIMUM_HEAD)
+        except TooLarge:
+            raise self._goes_on(self._buffer.peek(EXCERPT + 1)) from None
         if line is None:
             return False
-        if not self._delimits(line) and line.strip():
-            raise BadStream(
-                f"a part goes on with {line[:60]!r} after the {self._length} bytes it said it has"
-            )
+        if not self._delimits(line) and (text := line.rstrip(_BLANK)):
+            if not self._delimiter.name(text, before_head=False):
+                raise self._goes_on(text)
+            self._begin_part()
         return True
+
+    def _goes_on(self, text: bytes) -> BadStream:
+        length = f"the {self._length} bytes of its Content-Length"
+        return BadStream(f"expected the end of a part after {length}, got {excerpt(text)}")
 
     def _in_lines(self) -> Step:
         line = self._buffer.line(LF, self._maximum + MAXIMUM_HEAD)  # it may be a delimiter
@@ -120,22 +172,34 @@ class MultipartParser(Parser):
             return True
         body = bytes(self._body[:-1]).removesuffix(b"\r")
         self._body.clear()
-        return self._event(body) if body or self._headers else True
+        return self._event(self._headers, body) if body or self._headers else True
 
     # What they share
 
     def _delimits(self, line: bytes) -> bool:
         """Whether the line is a delimiter. One begins a part, or it ends the stream."""
-        line = line.rstrip(b" \t\r")
-        if line == self._last:
-            self.ended = True
-        elif line != self._delimiter:
+        if not line.startswith(self._delimiter.possible):
             return False
-        self._state, self._head, self._head_size = self._in_head, [], 0
+        kind = self._delimiter.kind(line)
+        if kind is Kind.TEXT:
+            return False
+        self.ended = kind is Kind.CLOSING
+        self._begin_part()
         return True
 
-    def _event(self, body: bytes) -> Event:
-        headers = self._headers
+    def _begin_part(self) -> None:
+        self._state, self._head, self._head_size = self._in_head, [], 0
+        self._implied = False
+
+    def _add_to_head(self, line: bytes) -> None:
+        self._head_size += len(line) + 1
+        if self._head_size > MAXIMUM_HEAD:
+            raise TooLarge(f"the headers of a part are larger than {MAXIMUM_HEAD} bytes")
+        if not (b":" in line or line[:1] in b" \t" or line.startswith(b"HTTP/")):
+            raise BadStream(f"expected a header of a part, got {excerpt(line.rstrip(_BLANK))}")
+        self._head.append(line.decode("latin-1").rstrip("\r"))
+
+    def _event(self, headers: Message, body: bytes) -> Event:
         kind, event_id, feed = headers["Event"], headers["Event-ID"], headers["Feed"]
         value = read_value(headers, body) if body or kind is None else None
         if event_id is not None:
@@ -149,3 +213,19 @@ class MultipartParser(Parser):
             computed=read_date(headers["Last-Modified"]),
             retry=self._retry(headers["Retry"]),
         )
+
+
+def _headers(lines: Iterable[str]) -> Message:
+    """The headers of a part. A line that begins with a space or a tab continues the one before."""
+    fields: list[list[str]] = []
+    for line in lines:
+        if line[0] in " \t" and fields:
+            fields[-1].append(line)
+        else:
+            fields.append([line])
+    headers = Message()
+    for field in fields:
+        name, colon, value = "".join(field).partition(":")
+        if colon and not name.startswith("HTTP/"):
+            headers[name.strip()] = value.strip()
+    return headers

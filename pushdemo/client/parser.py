@@ -10,6 +10,8 @@ Rules:
   last byte is there. A byte is looked at once or twice, however it comes.
 - What comes from a server is bounded: a line, a head and an event hold at most `maximum` bytes.
 - After an error nothing more is read; but the events before it are delivered first.
+- A stream in which nothing is understood is an error, not silence: after MAXIMUM_UNKNOWN bytes, at
+  its end, or when whoever feeds the parser has waited long enough and asks for its `complaint`.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pushdemo.client.errors import BadStream, TooLarge
+from pushdemo.client.errors import EXCERPT, BadStream, TooLarge, excerpt
 from pushdemo.client.event import Event
 
 # Larger than what anybody pushes on purpose, smaller than what hurts.
 MAXIMUM = 16 * 1024 * 1024
 
+# After so many bytes of which nothing is known, nothing is expected to come of the stream.
+MAXIMUM_UNKNOWN = 64 * 1024
+
 LF = re.compile(rb"\n")
 ANY_END = re.compile(rb"[\r\n]")
+_MARK = b"\xef\xbb\xbf"
 
 
 class Parser:
@@ -43,6 +49,10 @@ class Parser:
         self.error: BadStream | None = None
         self._maximum = maximum
         self._buffer = Buffer()
+        self._marked = False  # a byte order mark has been looked for
+        self._given = False  # an event was given out
+        self._unknown_size = 0  # of the lines that nobody understood
+        self._unknown_begin = b""  # the first of those bytes
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete. Raises BadStream, but not before the events that
@@ -53,7 +63,8 @@ class Parser:
         self._buffer.add(data)
         try:
             for event in self._parse():
-                events.append(event)  # noqa: PERF402  # one by one: an error leaves those before it
+                events.append(event)  # one by one: an error leaves those before it
+                self._given = True
         except BadStream as error:
             self.error = error
             self._buffer = Buffer()
@@ -63,8 +74,16 @@ class Parser:
 
     def close(self) -> list[Event]:
         """To be called when the response has ended: what is complete by that. An event of which
-        something is missing is none."""
+        something is missing is none. Raises BadStream where nothing of it was understood."""
+        if self.error is None and (complaint := self.complaint()) is not None:
+            self.error = complaint
+            raise complaint
         return []
+
+    def complaint(self) -> BadStream | None:
+        """What there is to say if no more comes: what was expected, and what came. None where the
+        stream is understood so far, or nothing has come."""
+        raise NotImplementedError
 
     def _parse(self) -> Iterator[Event]:
         """The events that are complete in the buffer."""
@@ -76,6 +95,27 @@ class Parser:
             return None
         self.retry = int(value[:9])  # 11 days; and int() refuses what is longer than 4300 digits
         return self.retry
+
+    def _skip_mark(self) -> bool:
+        """Whether a byte order mark has been skipped or is not there; False: not yet known."""
+        if not self._marked:
+            self._marked = self._buffer.skip(_MARK) is not None
+        return self._marked
+
+    def _line_of_unknown(self) -> bytes | None:
+        """A line of a stream of which nothing is understood yet. Raises the complaint where that
+        has become too much."""
+        try:
+            return self._buffer.line(LF, MAXIMUM_UNKNOWN - self._unknown_size)
+        except TooLarge as error:
+            raise self.complaint() or error from None
+
+    def _note_unknown(self, line: bytes) -> None:
+        self._unknown_size = min(MAXIMUM_UNKNOWN, self._unknown_size + len(line) + 1)
+        self._unknown_begin = (self._unknown_begin + line + b"\n")[: EXCERPT + 1]
+
+    def _unknown(self, expected: str, begun: bytes) -> BadStream:
+        return BadStream(f"expected {expected}, got {excerpt(self._unknown_begin + begun)}")
 
     def _check(self, size: int) -> None:
         if size > self._maximum:
@@ -124,9 +164,9 @@ class Buffer:
         self._searched = 0
         return data
 
-    def holds(self, data: bytes) -> bool:
-        """Whether this, and nothing else, has come."""
-        return self._data == data
+    def peek(self, length: int) -> bytes:
+        """At most so many bytes of what comes next, without taking them."""
+        return bytes(self._data[:length])
 
     def skip(self, prefix: bytes) -> bool | None:
         """Takes `prefix` away, if it is what comes; None where that cannot be said yet."""

@@ -30,7 +30,7 @@ from typing import TypeAlias
 from urllib.parse import parse_qs
 
 from pushdemo.client.connection import Response, get, parse_url
-from pushdemo.client.errors import BadStream, Disconnected, Refused
+from pushdemo.client.errors import BadStream, Disconnected, Refused, WatchError, excerpt
 from pushdemo.client.event import Event, read_date, read_value
 from pushdemo.client.formats import ANY, DOCUMENTS, FORMATS, header_of, parser_for
 from pushdemo.client.parser import MAXIMUM, Parser
@@ -211,15 +211,18 @@ class Watch(Iterator[Event]):
         content_type = response.header("Content-Type") or "no Content-Type"
         parser = parser_for(content_type, maximum=self._maximum)
         if parser is None and header_of(content_type).get_content_type() not in DOCUMENTS:
-            raise BadStream(f"{response.url} answers with {content_type}, which is no event format")
+            raise BadStream(
+                f"{response.url} answers with {content_type}, which is no event format,"
+                f" and begins with {_beginning(response)}"
+            )
         if not self._connected:
             self._connected = True
             log.info("connected to %s: %s", response.url, content_type)
         if parser is not None:
-            return (yield from self._read_stream(response, parser))
+            return (yield from self._read_stream(response, parser, began))
         return (yield from self._read_document(response, header_of(content_type)))
 
-    def _read_stream(self, response: Response, parser: Parser) -> _Reading:
+    def _read_stream(self, response: Response, parser: Parser, began: float) -> _Reading:
         self._polling = False
         for data in response.chunks():
             yield from self._give(parser.feed(data), parser)
@@ -229,6 +232,9 @@ class Watch(Iterator[Event]):
                 raise parser.error
             if parser.ended:
                 break
+            # Bytes that nobody understands are no sign of life.
+            if self._clock() - began >= self._timeout and (complaint := parser.complaint()):
+                raise complaint
         yield from self._give(parser.close(), parser)
         if self._left == 0 or (parser.ended and self._finite):
             return None
@@ -267,6 +273,14 @@ class Watch(Iterator[Event]):
                 return
         if parser is not None and parser.last_event_id is not None:
             self.last_event_id = parser.last_event_id  # an event stream may give one without data
+
+
+def _beginning(response: Response) -> str:
+    """The first bytes of a body, for people."""
+    try:
+        return excerpt(next(response.chunks(), b""))
+    except WatchError as error:
+        return f"nothing: {error}"
 
 
 # What reads well where it is called: `for event in watch(url)`.
