@@ -10,6 +10,8 @@ import json
 import os
 import random
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,25 +96,25 @@ DOCUMENTS = {
         ],
     ),
     "a delimiter inside a counted body": Document(
-        b"--test\r\nContent-Length: 18\r\n\r\na\r\n--test\r\n--test--\r\n--test\r\n"
+        b"--test\r\nContent-Length: 19\r\n\r\na\r\n--test\r\n--test--\r\n--test\r\n"
         b"Content-Length: 2\n\nb\n--test\nContent-Length: 3\n\nab\n\n--test\n\nz\n--test--\n",
         [
-            ({"Content-Length": "18"}, b"a\r\n--test\r\n--test-"),
+            ({"Content-Length": "19"}, b"a\r\n--test\r\n--test--"),
             ({"Content-Length": "2"}, b"b\n"),
             ({"Content-Length": "3"}, b"ab\n"),
             ({}, b"z"),
         ],
     ),
-    "lengths that lie or mean nothing": Document(
-        b"--test\nContent-Length: 2\n\nabc\n--test \n--test\nContent-Length: x\n\ny\n--test\n"
+    "lengths that mean nothing": Document(
+        b"--test \n--test\nContent-Length: x\n\ny\n--test\n"
         b"Content-Length: 1\nContent-Length: 2\n\nabc\n--test\n"
-        b"Content-Length: 2\n\nab--test\nA: 1\n\nno part\n--test\n"
+        b"Content-Length: 2\n\nab--test\nA: 1\n\na part\n--test\n"
         b"Content-Length: 99\n\ncut\n--test--\n",
         [
-            ({"Content-Length": "2"}, b"ab"),
             ({"Content-Length": "x"}, b"y"),
             ({"Content-Length": "1, 2"}, b"abc"),
             ({"Content-Length": "2"}, b"ab"),
+            ({"A": "1"}, b"a part"),
         ],
     ),
     "preamble and epilogue": Document(
@@ -121,7 +123,8 @@ DOCUMENTS = {
         [({"A": "1"}, b"one")],
     ),
     "header lines": Document(
-        b"--test\nno colon\n: none\nA:  1 \nB: 2\n\t3\na: 4\nC:\nD: \xe9\nE\x00: 5\n\nx\n--test\n",
+        b"--test\nHTTP/1.0 200 OK\n: none\nA:  1 \nB: 2\n\t3\na: 4\nC:\nD: \xe9\nE\x00: 5\n\nx\n"
+        b"--test\n",
         [({"A": "1, 4", "B": "2\t3", "C": "", "D": "\u00e9"}, b"x")],
     ),
     "UTF-8": Document(
@@ -281,17 +284,19 @@ def test_headers_are_bounded(page: Browser, head: str, chunk: int) -> None:
           parser.push(new Uint8Array(1_000_000)); // taken and forgotten
           return [thrown, pushed < 17_000, parser.held < 2_000_000];
         }})()"""
-    ) == ["RangeError", True, True]
+    ) == ["BadStream", True, True]
 
 
-@pytest.mark.parametrize("before", ["", "--test\\nContent-Length: 1\\n\\nx", "--test--\\n"])
-def test_what_is_skipped_is_not_kept(page: Browser, before: str) -> None:
-    """A preamble, an epilogue, and what follows a body, all without a line end."""
+@pytest.mark.parametrize(
+    ("before", "byte"), [("", 10), ("--test\\nContent-Length: 1\\n\\nx", 10), ("--test--\\n", 0)]
+)
+def test_what_is_skipped_is_not_kept(page: Browser, before: str, byte: int) -> None:
+    """Blank lines before the first part, and behind a body; and an epilogue without a line end."""
     assert page.evaluate(
         f"""(() => {{
           const parser = new MultipartXMLHttpRequest.Parser('test', () => 0);
           parser.push(bytesOf('{before}'));
-          for (let i = 0; i < 1000; i++) parser.push(new Uint8Array(10_000));
+          for (let i = 0; i < 1000; i++) parser.push(new Uint8Array(10_000).fill({byte}));
           return parser.held < 64 * 1024;
         }})()"""
     )
@@ -314,8 +319,11 @@ def test_delimiters_are_bounded(page: Browser, chunk: int) -> None:
         ("Multipart/X-Mixed-Replace ; charset=utf-8; BOUNDARY=test ; x=y", "test"),
         ('multipart/mixed; boundary="a b;c=\\"d"', 'a b;c="d'),
         ('multipart/mixed; x="; boundary=no"; boundary=yes', "yes"),
+        ("multipart/x-mixed-replace;boundary=video boundary--", "video boundary--"),
         ("multipart/mixed", None),
         ("multipart/mixed; boundary=", None),
+        ("Multipart/X-Mixed-Replace", ""),
+        ("multipart/x-mixed-replace; boundary=", ""),
         ("text/plain; boundary=test", None),
         (None, None),
     ],
@@ -658,6 +666,66 @@ def test_endless_headers_are_an_error(page: Browser, scripted: ScriptedServer) -
     exchange.wait_for_hangup()
 
 
+UNREADABLE = [1, "loadstart", "open", 4, "error", "loadend"]
+
+
+def test_a_stream_that_cannot_be_read_is_an_error_with_a_reason(
+    page: Browser, scripted: ScriptedServer
+) -> None:
+    exchange = start(page, scripted)
+    exchange.send(b"<p>no part</p>\r\n")
+    exchange.close()
+    page.wait_for("request.log.includes('loadend')")
+    assert page.evaluate("request.log") == UNREADABLE
+    assert page.evaluate("[request.readyState, request.reason]") == [
+        4,
+        r"expected the line '--test' before the first part, got '<p>no part</p>\r\n'",
+    ]
+    page.evaluate("request.open('GET', '/server/index')")
+    assert page.evaluate("request.reason") is None
+
+
+def test_bytes_that_nobody_understands_are_no_sign_of_life(
+    page: Browser, scripted: ScriptedServer
+) -> None:
+    exchange = start(page, scripted, "request.timeout = 500")
+    exchange.send(b"<p>no part</p>\r\n")
+    with suppress(OSError):  # until the browser has hung up
+        while not page.evaluate("request.log.includes('loadend')"):
+            exchange.send(b"and on\r\n")
+            time.sleep(0.02)
+    assert page.evaluate("request.log") == UNREADABLE
+    assert page.evaluate("request.reason").startswith("expected the line '--test'")
+    exchange.close()
+
+
+def test_a_stream_that_breaks_off_has_no_reason(page: Browser, scripted: ScriptedServer) -> None:
+    exchange = start(page, scripted)
+    exchange.send(b"--te")
+    exchange.close()
+    page.wait_for("request.log.includes('loadend')")
+    assert page.evaluate("[request.log, request.reason]") == [
+        [1, "loadstart", "open", "loadend"],
+        None,
+    ]
+
+
+def test_an_endless_answer_of_another_type_has_a_reason(
+    page: Browser, scripted: ScriptedServer
+) -> None:
+    page.evaluate(
+        "(() => { record().open('GET', '/server/index'); request.timeout = 500;"
+        " request.send(); })()"
+    )
+    exchange = scripted.accept()
+    exchange.start({"Content-Type": "text/event-stream"})
+    exchange.send(b"data: 1\n\n")
+    page.wait_for("request.log.includes('loadend')")
+    assert page.evaluate("request.log") == [1, "loadstart", 4, "timeout", "loadend"]
+    assert page.evaluate("request.reason") == ("expected a multipart stream, got text/event-stream")
+    exchange.wait_for_hangup()
+
+
 SINGLE = [1, "loadstart", 2, 3, "progress", 4, "load", "loadend"]
 
 
@@ -665,7 +733,7 @@ SINGLE = [1, "loadstart", 2, 3, "progress", 4, "load", "loadend"]
     ("status", "headers"),
     [
         ("200 OK", {"Content-Type": "text/plain"}),
-        ("200 OK", {"Content-Type": "multipart/x-mixed-replace"}),
+        ("200 OK", {"Content-Type": "multipart/mixed"}),
         ("404 Not Found", {"Content-Type": "text/plain"}),
         ("503 Service Unavailable", MULTIPART),
     ],
@@ -682,6 +750,10 @@ def test_any_other_answer_is_a_single_response(
     code, _, reason = status.partition(" ")
     assert page.evaluate("[request.status, request.statusText]") == [int(code), reason]
     assert page.evaluate("request.readyState") == 4
+    good = code == "200"
+    reason = f"expected a multipart stream, got {headers['Content-Type']}: "
+    expected = reason + r"'--test\n\none\n--test--\n'" if good else None
+    assert page.evaluate("request.reason") == expected
 
 
 def test_timeout_is_the_longest_silence(page: Browser, scripted: ScriptedServer) -> None:

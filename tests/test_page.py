@@ -195,7 +195,7 @@ def test_retry_after(page: Browser) -> None:
     [
         ("404 Not Found", {}, "The server answered 404 Not Found"),
         ("500", {}, "The server answered 500"),
-        ("200 OK", {"Content-Type": "text/plain"}, "The server sent no stream"),
+        ("503", {}, "The server is full, or has no value yet"),
     ],
 )
 def test_other_answers_are_put_in_words(
@@ -205,6 +205,56 @@ def test_other_answers_are_put_in_words(
     scripted.accept().answer(status, headers, b"<p>not a value</p>")
     page.wait_for(f"{STATUS} === '{words}. Reconnecting'")
     assert page.evaluate(LINES) == []
+
+
+def test_a_camera_that_is_not_exact(page: Browser, scripted: ScriptedServer) -> None:
+    """It declares the hyphens of its delimiter as a part of the boundary."""
+    stream = scripted.accept()
+    stream.start({"Content-Type": "multipart/x-mixed-replace; boundary=--test"})
+    stream.send(b"--test\r\n" + ours("one"))
+    page.wait_for(f"{LINES}.length === 1")
+    stream.send(ours("two"))
+    page.wait_for(f"{LINES}.length === 2")
+    assert page.evaluate(LINES) == ["two", "one"]
+    assert page.evaluate(STATUS) == "Live"
+
+
+LOGIN = "The server cannot be understood: expected %s, got %s. Reload the page to try again."
+
+
+@pytest.mark.parametrize(
+    ("content_type", "said"),
+    [
+        (
+            MULTIPART["Content-Type"],
+            LOGIN % ("the line '--test' before the first part", "'<p>Log in</p>'"),
+        ),
+        ("text/html", LOGIN % ("a multipart stream", "text/html: '<p>Log in</p>'")),
+    ],
+)
+def test_where_nothing_can_be_made_of_it_it_says_so_and_stops(
+    page: Browser, scripted: ScriptedServer, content_type: str, said: str
+) -> None:
+    page.evaluate("Math.random = () => 0")  # it would ask again at once
+    scripted.accept().answer("200 OK", {"Content-Type": content_type}, b"<p>Log in</p>")
+    page.wait_for(f"{STATUS} === {json.dumps(said)}")
+    time.sleep(0.3)
+    assert len(scripted.exchanges) == 1
+    assert page.evaluate(STATE).strip() == said
+    assert page.evaluate(LINES) == []
+    # Somebody has logged in, and the network or the user wants another attempt.
+    page.evaluate("dispatchEvent(new Event('online'))")
+    accept(scripted, ours("one"))
+    page.wait_for(f"{STATUS} === 'Live'")
+
+
+def test_what_becomes_unreadable_stops_after_what_was_read(
+    page: Browser, scripted: ScriptedServer
+) -> None:
+    stream = accept(scripted, ours("one") + b"Content-Length: 1\r\n\r\nABC\r\n")
+    page.wait_for(f"{STATUS}.includes(\"1 bytes of its Content-Length, got 'BC'. Reload\")")
+    stream.wait_for_hangup()
+    assert page.evaluate(LINES) == ["A", "one"]
 
 
 def test_a_server_that_is_not_there(browser: Browser) -> None:

@@ -156,6 +156,22 @@ def test_a_tab_that_dies_without_a_word_does_not_keep_the_stream(
         assert accept(scripted).headers["Last-Event-ID"] == "e-2"
 
 
+def test_a_tab_that_is_loaded_again_tries_again_for_all(
+    browser: Browser, scripted: ScriptedServer
+) -> None:
+    with opened(browser, scripted.url, 2) as (first, second):
+        scripted.accept().answer("200 OK", {"Content-Type": "text/html"}, b"<p>Log in</p>")
+        for tab in (first, second):
+            tab.wait_for(f"{STATUS}.includes('cannot be understood')")
+        assert len(scripted.exchanges) == 1
+        second.open(scripted.url)
+        accept(scripted, number(1))
+        for tab in (first, second):
+            tab.wait_for(f"{LINES}.length === 1")
+            assert tab.evaluate(STATUS) == "Live"
+        assert len(scripted.exchanges) == 2
+
+
 # A worker of this address in the place of ours, and less than five seconds to wait for it.
 FAILING = """() => {
   const [Native, native] = [SharedWorker, setTimeout];

@@ -20,14 +20,21 @@
 
   // The longest header block of a part, and the longest line that can be a delimiter, in bytes.
   const LIMIT = 16 * 1024;
+  // After so many bytes without a delimiter, none is expected any more.
+  const UNKNOWN_LIMIT = 64 * 1024;
+  // Of the bytes that came instead of what was expected, so many are shown.
+  const EXCERPT = 60;
+  // The longest delimiter that is not declared (RFC 2046, section 5.1.1).
+  const LONGEST_DELIMITER = 72;
   // The buffer's size at rest: it grows for a large part and is given back after it.
   const AT_REST = 4 * 1024;
 
-  /** The value of a parameter of a Content-Type (RFC 2045, section 5.1), or null. */
+  /** The value of a parameter of a Content-Type (RFC 2045, section 5.1), or null. A token may hold
+   * spaces, which the standard does not allow: one camera declares `boundary=video boundary--`. */
   function parameter(contentType, name) {
-    const parameters = /;\s*([^\s;=]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))/g;
+    const parameters = /;\s*([^\s;=]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))/g;
     for (const [, found, quoted, token] of (contentType ?? '').matchAll(parameters)) {
-      if (found.toLowerCase() === name) return quoted?.replace(/\\(.)/g, '$1') ?? token;
+      if (found.toLowerCase() === name) return quoted?.replace(/\\(.)/g, '$1') ?? token.trimEnd();
     }
     return null;
   }
@@ -36,6 +43,118 @@
 
   // Not TextDecoder('latin1'), which is windows-1252 and makes characters Headers refuses.
   const latin1 = (bytes) => String.fromCharCode(...bytes);
+
+  /** The stream is not what it says it is: the message says what was expected, and what came. */
+  class BadStream extends Error {
+    name = 'BadStream';
+  }
+
+  const ESCAPES = { '\t': '\\t', '\n': '\\n', '\r': '\\r', "'": "\\'", '\\': '\\\\' };
+
+  /** The beginning of a text of bytes, for people: on one line, in quotes, with escapes. */
+  function excerpt(latin1Text) {
+    const shown = latin1Text
+      .slice(0, EXCERPT)
+      .replace(/[^ -&(-[\]-~]/g, (character) => ESCAPES[character] ?? hexadecimal(character));
+    return latin1Text.length > EXCERPT ? `'${shown}...'` : `'${shown}'`;
+  }
+
+  const hexadecimal = (character) =>
+    `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
+
+  const trimmed = (latin1Line) => latin1Line.replace(/[ \t\r]+$/, '');
+
+  /** The line that separates the parts, and what a server that is not exact means.
+   *
+   * RFC 2046, section 5.1.1: a server that declares the boundary `x` sends the line `--x` before
+   * each part, and `--x--` at the end. Not all servers do. For `boundary=VALUE` these lines are
+   * possible, and the first of them that the stream shows counts from then on:
+   *
+   *     --VALUE   exact
+   *     VALUE     the hyphens are in the value already, or are missing in the stream
+   *     --WORD    where VALUE is in single quotes, or goes on after a space or a comma
+   *     WORD
+   *
+   * If the stream shows none of them, the line can still be known: see `name`.
+   */
+  class Delimiter {
+    #possible;
+    #exact;
+    #found = false;
+
+    /** boundary: as it is declared; '' if none is. */
+    constructor(boundary) {
+      const [word] = boundary.replace(/^["' \t]+|["' \t]+$/g, '').split(/[ \t,]/);
+      const values = [boundary, word].filter((value) => value !== '');
+      const lines = values.flatMap((value) => [`--${value}`, value]);
+      this.#possible = Array.from(new Set(lines), (line) =>
+        Uint8Array.from(line, (character) => character.charCodeAt(0)),
+      );
+      this.#exact = this.#possible[0];
+      this.expected = boundary ? `the line '--${boundary}'` : "a line that begins with '--'";
+    }
+
+    /** What the line is: 'text', 'delimiter' or 'closing'. The first delimiter decides which one
+     * the stream uses. A closing one cannot decide, unless it is exact: in front of all parts, a
+     * line such as `x--` is more probably text. */
+    kind(bytes, line, newline) {
+      if (newline - line > LIMIT) return 'text';
+      for (const possible of this.#possible) {
+        const kind = kindOf(possible, bytes, line, newline);
+        if (kind === 'text') continue;
+        if (kind === 'closing' && !this.#found && possible !== this.#exact) continue;
+        this.#use(possible);
+        return kind;
+      }
+      return 'text';
+    }
+
+    /** Whether the stream's first line is the delimiter, although the boundary is another.
+     *
+     * It is if it begins with two hyphens, and either no boundary is declared, or the next line is
+     * a header of a part (beforeHead). Otherwise it may be text before the first part, which the
+     * standard allows. */
+    name(first, beforeHead) {
+      const line = trimmed(latin1(first.subarray(0, LONGEST_DELIMITER + 3)));
+      if (!/^--./s.test(line) || line.length > LONGEST_DELIMITER) return false;
+      if (this.#possible.length && !beforeHead) return false;
+      this.#use(first.slice(0, line.length));
+      return true;
+    }
+
+    /** Whether an unfinished line may yet become a delimiter. */
+    mayBegin(begun) {
+      return ['--', ...this.#possible.map(latin1)].some((line) =>
+        line.startsWith(begun.slice(0, line.length)),
+      );
+    }
+
+    #use(line) {
+      if (this.#found) return;
+      this.#possible = [line];
+      this.#exact = line;
+      this.#found = true;
+    }
+  }
+
+  function kindOf(delimiter, bytes, line, newline) {
+    if (newline - line < delimiter.length) return 'text';
+    for (let i = 0; i < delimiter.length; i++) {
+      if (bytes[line + i] !== delimiter[i]) return 'text';
+    }
+    let at = line + delimiter.length;
+    let end = newline;
+    if (end > at && bytes[end - 1] === CR) end--;
+    const closing = end - at >= 2 && bytes[at] === DASH && bytes[at + 1] === DASH;
+    if (closing) at += 2;
+    while (at < end && (bytes[at] === SPACE || bytes[at] === TAB)) at++;
+    if (at < end) return 'text';
+    return closing ? 'closing' : 'delimiter';
+  }
+
+  // A part's header. Some servers repeat the response's head in the body: that is none.
+  const HEADER_OF_PART = /^content-(?:length|type(?![ \t]*:[ \t]*multipart\/))[ \t]*:/i;
+  const mayBeHeaderOfPart = (begun) => 'content-'.startsWith(begun.slice(0, 8).toLowerCase());
 
   /** Bytes of a multipart stream in, however they were cut; parts out (RFC 2046, section 5.1).
    *
@@ -49,6 +168,17 @@
    * - A part cut off by the end of the stream is dropped, for nobody can say that it is whole.
    * - A part with neither headers nor body is none: the seed of 2009 wrote a delimiter before and
    *   another after each part, and between two of its parts is nothing.
+   *
+   * What is taken although it is not exact, because it can mean one thing only:
+   *
+   * - another delimiter than the declared one (see Delimiter);
+   * - no delimiter before the first part, where the stream begins with a header of that part;
+   * - no line end between a body that has a Content-Length and the delimiter;
+   * - a Content-Length that is not one number: the part then ends at the delimiter;
+   * - a status line in a part's head.
+   *
+   * What is refused, with a BadStream: a stream that shows no delimiter, a part that goes on after
+   * its Content-Length, and a line in a head that is no header.
    */
   class Parser {
     #delimiter;
@@ -60,21 +190,27 @@
     #end = 0; // behind the last byte
     #line = 0; // the line just read: its first byte …
     #newline = 0; // … and its LF
-    #midLine = false; // the next line to read began inside something already used up
+    #begun = false; // there was a delimiter, or what stands for one
+    #unknown = ''; // before that, the first bytes that came
+    #unknownSize = 0;
     #ended = false;
     #reader;
 
-    /** onPart is called with {headers: Headers, body: Uint8Array}, and must not throw. */
+    /** boundary: as it is declared; '' if none is. onPart is called with {headers: Headers, body:
+     * Uint8Array}, and must not throw. */
     constructor(boundary, onPart) {
-      this.#delimiter = Uint8Array.from(`--${boundary}`, (character) => character.charCodeAt(0));
+      this.#delimiter = new Delimiter(boundary);
       this.#onPart = onPart;
       this.#reader = this.#read();
     }
 
-    /** The boundary that a Content-Type announces, or null if it is not multipart. */
+    /** The boundary that a Content-Type declares; '' for multipart/x-mixed-replace without one, and
+     * null for what is no multipart stream. */
     static boundary(contentType) {
-      if (!/^\s*multipart\//i.test(contentType ?? '')) return null;
-      return parameter(contentType, 'boundary') || null;
+      const type = essence(contentType ?? '');
+      if (!type.startsWith('multipart/')) return null;
+      const none = type === 'multipart/x-mixed-replace' ? '' : null;
+      return parameter(contentType, 'boundary') || none;
     }
 
     /** The bytes of memory held. */
@@ -82,16 +218,35 @@
       return this.#bytes.length;
     }
 
-    /** Takes the stream's next bytes; RangeError if a part's header block passes the limit. */
+    /** What there is to say if no more comes: what was expected, and what came; or null. */
+    get complaint() {
+      if (this.#begun) return null;
+      const begun = this.#startOfNext().replace(/^[ \t\r]+/, '');
+      if (this.#unknown === '') {
+        const may = this.#delimiter.mayBegin(begun) || mayBeHeaderOfPart(begun);
+        if (begun === '' || may) return null;
+      }
+      const got = excerpt(this.#unknown + begun);
+      return `expected ${this.#delimiter.expected} before the first part, got ${got}`;
+    }
+
+    /** Takes the stream's next bytes. Throws BadStream. */
     push(bytes) {
       this.#append(bytes);
       this.#advance();
     }
 
-    /** The stream is over. A closing delimiter needs no line end; no other line can do without. */
+    /** The stream is over. A closing delimiter needs no line end; no other line can do without.
+     * Throws BadStream if nothing of it was understood. */
     end() {
       this.#ended = true;
       this.#advance();
+      const { complaint } = this;
+      if (complaint !== null) throw new BadStream(complaint);
+    }
+
+    #startOfNext() {
+      return latin1(this.#bytes.subarray(this.#next, Math.min(this.#end, this.#next + EXCERPT + 1)));
     }
 
     #advance() {
@@ -102,14 +257,18 @@
 
     // The grammar. A generator, so that it reads top to bottom and can wait for bytes anywhere.
     *#read() {
-      let kind = yield* this.#skip(); // the preamble
+      let kind = yield* this.#readPreamble();
+      this.#begun = true;
       while (kind !== 'closing') {
         const lines = [];
+        const implied = kind === 'head'; // by its first header; there was no delimiter
         kind = yield* this.#readHeaders(lines);
+        if (implied && kind !== 'text') continue; // and so it was none
         const headers = headersOf(lines);
         let body = new Uint8Array();
+        let length = null;
         if (kind === 'text') {
-          const length = headers.get('Content-Length');
+          length = headers.get('Content-Length');
           if (/^\d{1,15}$/.test(length ?? '')) {
             body = yield* this.#readCounted(Number(length));
             kind = null;
@@ -120,22 +279,83 @@
           }
         }
         if (lines.length || body.length) this.#onPart({ headers, body });
-        kind ??= yield* this.#skip();
+        kind ??= yield* this.#readBehind(length);
       }
     }
 
-    /** Reads to the next delimiter, keeping nothing. */
-    *#skip() {
+    /** Reads to the first delimiter, or before the first line of a head that has none. */
+    *#readPreamble() {
+      let first = null; // line of the stream, as long as it may be a delimiter
       for (;;) {
         const kind = this.#readLine();
-        if (kind === null && this.#end - this.#next > LIMIT) {
-          this.#next = this.#scanned;
-          this.#midLine = true;
+        const [from, to] = kind === null ? [this.#next, this.#end] : [this.#line, this.#newline];
+        if (to - from > UNKNOWN_LIMIT - this.#unknownSize) {
+          this.#next = from;
+          throw new BadStream(this.complaint ?? `a line is longer than ${UNKNOWN_LIMIT} bytes`);
+        }
+        if (kind === null) {
+          yield;
+          continue;
+        }
+        if (kind !== 'text') {
+          this.#start = this.#next;
+          return kind;
+        }
+        const line = this.#bytes.slice(from, to);
+        const text = latin1(line.subarray(0, LIMIT));
+        if (trimmed(text) !== '') {
+          const isFirst = this.#unknown === '';
+          this.#noteUnknown(text, line.length);
+          if (isFirst && this.#delimiter.name(line, false)) {
+            this.#start = this.#next;
+            return 'delimiter';
+          }
+          if (HEADER_OF_PART.test(text)) {
+            const named = first !== null && this.#delimiter.name(first, true);
+            if (named || isFirst) {
+              this.#start = this.#next = this.#scanned = from; // to be read again, as a header
+              return named ? 'delimiter' : 'head';
+            }
+          }
+          first = isFirst ? line : null;
+        }
+        this.#start = this.#next;
+      }
+    }
+
+    #noteUnknown(text, length) {
+      this.#unknownSize = Math.min(UNKNOWN_LIMIT, this.#unknownSize + length + 1);
+      this.#unknown = `${this.#unknown}${text.slice(0, EXCERPT + 1)}\n`.slice(0, EXCERPT + 1);
+    }
+
+    /** Reads from behind a body of known length to the next delimiter. */
+    *#readBehind(length) {
+      for (;;) {
+        const kind = this.#readLine();
+        if (kind !== null && kind !== 'text') {
+          this.#start = this.#next;
+          return kind;
+        }
+        const [from, to] = kind === null ? [this.#next, this.#end] : [this.#line, this.#newline];
+        const line = this.#bytes.subarray(from, Math.min(to, from + LIMIT));
+        const tooLong = to - from > UNKNOWN_LIMIT;
+        if (tooLong || (kind !== null && !this.#isBlank(from, to))) {
+          if (!tooLong && this.#delimiter.name(line, false)) {
+            this.#start = this.#next;
+            return 'delimiter';
+          }
+          const got = excerpt(tooLong ? latin1(line) : trimmed(latin1(line)));
+          const counted = `the ${length} bytes of its Content-Length`;
+          throw new BadStream(`expected the end of a part after ${counted}, got ${got}`);
         }
         this.#start = this.#next;
         if (kind === null) yield;
-        else if (kind !== 'text') return kind;
       }
+    }
+
+    #isBlank(from, to) {
+      const blank = [SPACE, TAB, CR];
+      return this.#bytes.subarray(from, to).every((byte) => blank.includes(byte));
     }
 
     /** Reads to the blank line ('text'), or to a delimiter that comes instead. */
@@ -143,7 +363,7 @@
       for (let size = 0; ; ) {
         const kind = this.#readLine();
         const length = (kind === null ? this.#end : this.#next) - this.#start;
-        if (size + length > LIMIT) throw new RangeError(`part headers over ${LIMIT} bytes`);
+        if (size + length > LIMIT) throw new BadStream(`part headers over ${LIMIT} bytes`);
         if (kind === null) {
           yield;
           continue;
@@ -153,7 +373,11 @@
         if (kind !== 'text') return kind;
         const line = latin1(this.#bytes.subarray(this.#line, this.#newline)).replace(/\r$/, '');
         if (line === '') return kind;
-        if (lines.length && /^[ \t]/.test(line)) lines.push(lines.pop() + line); // folded
+        const folded = /^[ \t]/.test(line);
+        if (!folded && !line.includes(':') && !line.startsWith('HTTP/')) {
+          throw new BadStream(`expected a header of a part, got ${excerpt(trimmed(line))}`);
+        }
+        if (folded && lines.length) lines.push(lines.pop() + line);
         else lines.push(line);
       }
     }
@@ -162,8 +386,6 @@
       while (this.#end - this.#start < length) yield;
       const body = this.#bytes.slice(this.#start, this.#start + length);
       this.#start = this.#next = this.#scanned = this.#start + length;
-      // Whoever counts the line end into the body has the delimiter follow directly.
-      this.#midLine = length > 0 && body[length - 1] !== LF;
       return body;
     }
 
@@ -190,30 +412,12 @@
       while (at < end && bytes[at] !== LF) at++;
       this.#scanned = at;
       if (at === end && !this.#ended) return null;
-      const kind = this.#midLine ? 'text' : this.#kind(this.#next, at);
+      const kind = this.#delimiter.kind(bytes, this.#next, at);
       if (at === end && kind !== 'closing') return null;
       this.#line = this.#next;
       this.#newline = at;
       this.#next = this.#scanned = Math.min(at + 1, end);
-      this.#midLine = false;
       return kind;
-    }
-
-    #kind(line, newline) {
-      const [bytes, delimiter] = [this.#bytes, this.#delimiter];
-      const length = newline - line;
-      if (length < delimiter.length || length > LIMIT) return 'text';
-      for (let i = 0; i < delimiter.length; i++) {
-        if (bytes[line + i] !== delimiter[i]) return 'text';
-      }
-      let at = line + delimiter.length;
-      let end = newline;
-      if (end > at && bytes[end - 1] === CR) end--;
-      const closing = end - at >= 2 && bytes[at] === DASH && bytes[at + 1] === DASH;
-      if (closing) at += 2;
-      while (at < end && (bytes[at] === SPACE || bytes[at] === TAB)) at++;
-      if (at < end) return 'text';
-      return closing ? 'closing' : 'delimiter';
     }
 
     #append(bytes) {
@@ -250,9 +454,9 @@
     for (const line of lines) {
       const colon = line.indexOf(':');
       try {
-        headers.append(line.slice(0, Math.max(colon, 0)), line.slice(colon + 1));
+        headers.append(line.slice(0, Math.max(colon, 0)).trim(), line.slice(colon + 1));
       } catch {
-        // No colon, or a name or value that HTTP does not allow: the rest is still of use.
+        // A status line, or a name or value that HTTP does not allow: the rest is still of use.
       }
     }
     return headers;
@@ -366,7 +570,9 @@
    * - open(…, false) is asynchronous, as it nearly was: Gecko blocked until the first part only.
    * - Gecko dropped a part's response on going back to readyState 1. Here it stays until the next.
    * - timeout is the longest silence: any byte is a sign of life, a heartbeat's too, which is no
-   *   part.
+   *   part. Bytes of which nothing can be understood are none.
+   * - reason says, once the request is over, why its answer is no multipart stream although its
+   *   status is good, so that to ask again would not help: a line for people, or null.
    * - Not there: upload events, overrideMimeType, open()'s user and password.
    */
   class MultipartXMLHttpRequest extends XMLHttpRequest {
@@ -381,6 +587,8 @@
     #response = null;
     #headers = new Headers(); // the response's, and over them the part's
     #body = null;
+    #parser = null;
+    #reason = null;
     #timer;
 
     get multipart() {
@@ -398,6 +606,7 @@
       this.#stop();
       this.#forget();
       this.#request = request;
+      this.#reason = null;
       this.#requestHeaders = new Headers();
       if (this.#readyState !== OPENED) this.#change(OPENED);
     }
@@ -448,6 +657,10 @@
       return this.#multipart ? (this.#response?.statusText ?? '') : super.statusText;
     }
 
+    get reason() {
+      return this.#reason;
+    }
+
     get responseURL() {
       return this.#multipart ? (this.#response?.url ?? '') : super.responseURL;
     }
@@ -486,16 +699,20 @@
         this.#response = response;
         this.#headers = new Headers(response.headers);
         const boundary = Parser.boundary(response.headers.get('Content-Type'));
-        if (response.ok && response.body && boundary) {
+        if (response.ok && response.body && boundary !== null) {
           await this.#stream(controller, boundary);
         } else {
           const bytes = new Uint8Array(await response.arrayBuffer());
+          if (response.ok) this.#reason = this.#otherType(bytes);
           this.#deliver(controller, response.headers, bytes);
         }
       } catch (error) {
         if (signal.aborted) return;
         // The browser has told the console of a network failure, but not of a stream that is wrong.
-        if (error instanceof RangeError) console.error(error);
+        if (error instanceof BadStream) {
+          console.error(error);
+          this.#reason = error.message;
+        }
         this.#fail('error');
         return;
       }
@@ -509,17 +726,17 @@
     async #stream(controller, boundary) {
       const { signal } = controller;
       this.dispatchEvent(new Event('open'));
-      const parser = new Parser(boundary, ({ headers, body }) => {
+      const parser = (this.#parser = new Parser(boundary, ({ headers, body }) => {
         this.#deliver(controller, headers, body);
         if (!signal.aborted) this.#change(OPENED);
-      });
+      }));
       const reader = this.#response.body.getReader();
       while (!signal.aborted) {
         const { done, value } = await reader.read();
         if (done) return parser.end();
         if (signal.aborted) return;
-        this.#watch(controller);
         parser.push(value);
+        if (parser.complaint === null) this.#watch(controller);
       }
     }
 
@@ -555,7 +772,7 @@
     #stop() {
       clearTimeout(this.#timer);
       this.#controller?.abort();
-      this.#controller = null;
+      this.#controller = this.#parser = null;
     }
 
     #forget() {
@@ -566,7 +783,20 @@
     #watch({ signal }) {
       if (signal.aborted) return;
       clearTimeout(this.#timer);
-      if (this.timeout > 0) this.#timer = setTimeout(() => this.#fail('timeout'), this.timeout);
+      if (this.timeout > 0) this.#timer = setTimeout(() => this.#giveUp(), this.timeout);
+    }
+
+    #giveUp() {
+      const complaint = this.#parser?.complaint ?? null;
+      const endless = this.#response?.ok && this.#parser === null; // and of another type
+      this.#reason = complaint ?? (endless ? this.#otherType() : null);
+      this.#fail(complaint === null ? 'timeout' : 'error');
+    }
+
+    #otherType(bytes) {
+      const type = this.#response.headers.get('Content-Type') ?? 'no Content-Type';
+      const begin = bytes && `: ${excerpt(latin1(bytes.subarray(0, EXCERPT + 1)))}`;
+      return `expected a multipart stream, got ${type}${begin ?? ''}`;
     }
 
     #change(state) {

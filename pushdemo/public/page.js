@@ -52,6 +52,7 @@ function say(message) {
     connecting: 'Connecting',
     live: 'Live',
     waiting: `${message.why}. Reconnecting`,
+    failed: `${message.why}. Reload the page to try again.`,
     stopped: 'Stopped',
   }[message.state];
   due = message.due ?? null;

@@ -1,4 +1,5 @@
-/* A stream that stays: it asks for a feed's parts, and asks again whenever they stop coming.
+/* A stream that stays: it asks for a feed's parts, and asks again whenever they stop coming. It
+ * stops only when nothing can be made of what the server sends.
  *
  * It tells what happens as messages, which are plain data, so that they can pass between a worker
  * and a page (times are this machine's, in milliseconds):
@@ -8,6 +9,8 @@
  *     { type: 'trouble', feed, works }     a feed fails, and keeps its last value, or works again
  *     { type: 'state', state: 'connecting' | 'live' | 'stopped' }
  *     { type: 'state', state: 'waiting', why, due }             reconnecting at the time `due`
+ *     { type: 'state', state: 'failed', why }                   not reconnecting: what the server
+ *                                                               sends cannot be read
  *
  * For pages and workers alike; needs multipart-xhr.js.
  */
@@ -30,6 +33,15 @@ function retryAfter(value, now = Date.now()) {
   if (!value) return null;
   const delay = /^\d+$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - now;
   return delay >= 0 ? delay : null;
+}
+
+/** A percent-encoded name; as it is if it is not well encoded. */
+function decoded(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }
 
 class Stream {
@@ -68,9 +80,13 @@ class Stream {
     this.#say('stopped');
   }
 
-  /** Asks again at once, if it is waiting to. */
+  /** Asks again at once, if it is waiting to, or has failed. */
   hurry() {
-    if (this.#timer !== null) this.#connect();
+    if (this.#timer !== null || this.failed) this.#connect();
+  }
+
+  get failed() {
+    return this.state.state === 'failed';
   }
 
   #connect() {
@@ -110,7 +126,7 @@ class Stream {
       type: 'part',
       text: this.#request.responseText,
       contentType: this.#header('Content-Type'),
-      feed: feed && decodeURIComponent(feed),
+      feed: feed && decoded(feed),
       id,
       computed: Number.isNaN(computed) ? null : computed - this.#clockOffset,
     };
@@ -127,6 +143,11 @@ class Stream {
 
   #ended(request) {
     if (request !== this.#request) return; // dropped by stop()
+    if (request.reason !== null) {
+      this.#request = null;
+      this.#say('failed', { why: `The server cannot be understood: ${request.reason}` });
+      return;
+    }
     const wait = retryAfter(this.#header('Retry-After'));
     const why = this.#why();
     this.#request = null;
@@ -141,7 +162,6 @@ class Stream {
     if (this.#streaming) return 'The server went away';
     if (status === 0) return 'The server cannot be reached';
     if (status === 503) return 'The server is full, or has no value yet';
-    if (status === 200) return 'The server sent no stream';
     return `The server answered ${status} ${statusText}`.trim();
   }
 
@@ -197,6 +217,7 @@ class SharedStream {
       this.#stream.start(lastId);
       return;
     }
+    if (this.#stream.failed) this.#stream.hurry(); // whoever loads the page again wants an attempt
     const { newest, state } = this.#stream;
     if (newest !== null && (lastId === null || newest.id !== lastId)) {
       if (lastId !== null) watcher.postMessage({ type: 'reset' }); // it was away meanwhile

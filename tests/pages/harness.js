@@ -44,6 +44,35 @@ function tryCuts({ boundary, stream, parts }, cuts) {
   return { tried, failures };
 }
 
+/** What the parser makes of a whole response: the bodies of its parts, and its complaint. */
+function outcome(contentType, chunks) {
+  const bodies = [];
+  let complaint = null;
+  try {
+    const boundary = MultipartXMLHttpRequest.Parser.boundary(contentType);
+    const parser = new MultipartXMLHttpRequest.Parser(boundary, ({ body }) =>
+      bodies.push(latin1Of(body)),
+    );
+    for (const chunk of chunks) parser.push(chunk);
+    parser.end();
+  } catch (error) {
+    complaint = error.message;
+  }
+  return JSON.stringify({ bodies, complaint });
+}
+
+/** As tryCuts, for a response that may be refused. */
+function tryOutcomes({ contentType, stream, bodies, complaint }, cuts) {
+  const bytes = bytesOf(stream);
+  const expected = JSON.stringify({ bodies, complaint });
+  const failures = [];
+  for (const places of cuts) {
+    const got = outcome(contentType, cut(bytes, places));
+    if (got !== expected && failures.length < 3) failures.push({ places, got, expected });
+  }
+  return { tried: cuts.length, failures };
+}
+
 /** A request that writes down what happens to it: numbers are readyStates. */
 function record(multipart = true, Class = MultipartXMLHttpRequest) {
   const request = new Class();
