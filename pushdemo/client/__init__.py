@@ -10,7 +10,7 @@ It reads every format that the server has, comes back when the connection breaks
 what it missed. It raises WatchError when that is of no use:
 
     Refused         the server does not answer such a request with events (404, 406, …)
-    BadStream       what it answers is not the format it says
+    BadStream       what it answers is not the format it says: what was expected, and what came
     TooLarge        a BadStream: an event is larger than the limit
     Disconnected    the connection failed or broke, and the caller wants no other
 
