@@ -552,6 +552,19 @@ def test_a_head_has_a_largest_size(head: bytes) -> None:
         parse(MULTIPART, [b"--test\r\n" + head])
 
 
+def test_a_silence_of_weeks_is_no_large_head() -> None:
+    """Each heartbeat is one space more in the value of the header that comes first."""
+    parser = parser_for(MULTIPART)
+    assert parser is not None
+    assert parser.feed(b"--test\r\nIdle:") == []
+    for _ in range(2 * MAXIMUM_HEAD):
+        assert parser.feed(b" ") == []
+    part = b"\r\nContent-Type: text/plain\r\n\r\nx\r\n--test\r\nIdle:"
+    (event,) = parser.feed(part)
+    assert event.value == "x"
+    assert [event.value for event in parser.feed(b"  " + part)] == ["x"]
+
+
 def test_each_head_has_that_size_for_itself() -> None:
     frame = b"X: " + b"x" * (MAXIMUM_HEAD - 100) + b"\r\n\r\nx\r\n--test\r\n"
     assert len(parse(MULTIPART, [b"--test\r\n" + frame * 3])) == 3

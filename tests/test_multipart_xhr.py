@@ -287,6 +287,21 @@ def test_headers_are_bounded(page: Browser, head: str, chunk: int) -> None:
     ) == ["BadStream", True, True]
 
 
+def test_a_silence_of_weeks_is_no_large_head(page: Browser) -> None:
+    """Each heartbeat is one space more in the value of the header that comes first."""
+    assert page.evaluate(
+        """(() => {
+          const parts = [];
+          const parser = new MultipartXMLHttpRequest.Parser('test', (part) => parts.push(part));
+          parser.push(bytesOf('--test\\r\\nIdle:'));
+          for (let i = 0; i < 40_000; i++) parser.push(bytesOf(' '));
+          const part = bytesOf('\\r\\nA: 1\\r\\n\\r\\nx\\r\\n--test\\r\\nIdle:');
+          for (const bytes of [part, bytesOf('  '), part]) parser.push(bytes);
+          return parts.map(({ headers, body }) => [headers.get('A'), body.length]);
+        })()"""
+    ) == [["1", 1], ["1", 1]]
+
+
 @pytest.mark.parametrize(
     ("before", "byte"), [("", 10), ("--test\\nContent-Length: 1\\n\\nx", 10), ("--test--\\n", 0)]
 )

@@ -31,6 +31,9 @@ MAXIMUM_HEAD = 64 * 1024
 # A part's header. Some servers repeat the response's head in the body: that is none.
 _HEADER_OF_PART = re.compile(rb"(?i)content-(?:length|type(?![ \t]*:[ \t]*multipart/))[ \t]*:")
 _BLANK = b" \t\r"
+# The header that our server begins each part with, and makes longer by a space for each heartbeat:
+# in a silence of weeks, by more than a head may have.
+_IDLE = b"Idle:"
 
 # What a state of the parser came to: an event, or whether to go on with the next.
 Step: TypeAlias = Event | bool
@@ -43,7 +46,7 @@ class MultipartParser(Parser):
         --test LF --test LF
 
     A part that is a delimiter and nothing else is not delivered; nor is one without headers and
-    without a body, which is a heartbeat. A part that tells its length is delivered when that has
+    without a body. A part that tells its length is delivered when that has
     come, whatever it holds; any other, with the delimiter after it.
 
     boundary: as it is declared; "" where none is.
@@ -118,6 +121,8 @@ class MultipartParser(Parser):
         return True
 
     def _in_head(self) -> Step:
+        if not self._head:
+            self._buffer.drop_blanks_after(_IDLE)
         line = self._buffer.line(LF, MAXIMUM_HEAD)
         if line is None:
             return False

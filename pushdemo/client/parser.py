@@ -164,6 +164,12 @@ class Buffer:
         self._searched = 0
         return data
 
+    def drop_blanks_after(self, prefix: bytes) -> None:
+        """Forgets the spaces behind `prefix`, if that and those are all that has come."""
+        if self._data.startswith(prefix) and self._data.rstrip(b" ") == prefix:
+            del self._data[len(prefix) :]
+            self._searched = len(prefix)
+
     def peek(self, length: int) -> bytes:
         """At most so many bytes of what comes next, without taking them."""
         return bytes(self._data[:length])

@@ -26,6 +26,7 @@
   const EXCERPT = 60;
   // The longest delimiter that is not declared (RFC 2046, section 5.1.1).
   const LONGEST_DELIMITER = 72;
+  const IDLE = Uint8Array.from('Idle:', (character) => character.charCodeAt(0));
   // The buffer's size at rest: it grows for a large part and is given back after it.
   const AT_REST = 4 * 1024;
 
@@ -362,6 +363,7 @@
     *#readHeaders(lines) {
       for (let size = 0; ; ) {
         const kind = this.#readLine();
+        if (kind === null && size === 0) this.#dropIdle();
         const length = (kind === null ? this.#end : this.#next) - this.#start;
         if (size + length > LIMIT) throw new BadStream(`part headers over ${LIMIT} bytes`);
         if (kind === null) {
@@ -379,6 +381,16 @@
         }
         if (folded && lines.length) lines.push(lines.pop() + line);
         else lines.push(line);
+      }
+    }
+
+    /** Forgets the value of the header Idle while there is nothing else: our server makes it longer
+     * by a space for each heartbeat, and in a silence of weeks by more than a head may have. */
+    #dropIdle() {
+      const begun = this.#bytes.subarray(this.#start, this.#end);
+      if (begun.length <= IDLE.length || !IDLE.every((byte, at) => begun[at] === byte)) return;
+      if (begun.subarray(IDLE.length).every((byte) => byte === SPACE)) {
+        this.#end = this.#scanned = this.#start + IDLE.length;
       }
     }
 
