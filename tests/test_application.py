@@ -184,6 +184,35 @@ def test_a_path_that_no_link_has_is_not_there(real: Real, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("If-Modified-Since", "Thu, 99 Jan 99999 99:99:99 GMT"),
+        ("If-Modified-Since", "Thu, 01 Jan 9999 00:00:00 GMT"),
+        ("If-Modified-Since", "nonsense"),
+        ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 -9999999999"),
+        ("If-Modified-Since", "x" * 60_000),
+        ("If-None-Match", '"' * 60_000),
+        ("Range", "bytes=1-,2-3"),
+        ("Range", "bytes=" + "9" * 5000 + "-"),
+        ("Range", "bytes=" + ",".join(f"{n}-{n}" for n in range(5000))),
+        ("Accept-Encoding", "gzip;q=" + "9" * 5000),
+    ],
+)
+def test_a_file_is_there_whatever_is_said_about_it(real: Real, name: str, value: str) -> None:
+    with Answer(real.app, "/page.css", **{name: value}) as answer:
+        assert answer.status == 200
+
+
+def test_a_file_that_is_known_is_not_sent_again(real: Real) -> None:
+    with Answer(real.app, "/page.css") as answer:
+        headers = answer.headers
+    for name, value in (
+        ("If-Modified-Since", headers["Last-Modified"]), ("If-None-Match", headers["ETag"])
+    ):  # fmt: skip
+        assert ask(real.app, "/page.css", **{name: value})[0] == 304
+
+
+@pytest.mark.parametrize(
     "path", ["/../development.ini", "/%2e%2e/development.ini", "/nothing.html"]
 )
 def test_what_is_not_in_public_is_not_there(real: Real, path: str) -> None:

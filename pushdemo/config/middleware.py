@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import posixpath
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paste.registry import RegistryManager
-from paste.urlparser import StaticURLParser
 
 from pushdemo.config.environment import PACKAGE, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
 from pushdemo.lib.negotiation import STREAM_HEADERS
+from pushdemo.lib.static_files import StaticFiles
 from pushdemo.lib.web import RoutesMiddleware
 from pushdemo.push import sockets
 
@@ -42,13 +40,6 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
     return PublicFirst(PACKAGE / "public", app)
 
 
-def _is_plain(path: str) -> bool:
-    """Whether a path is as a link would have it. Paste's parser calls itself for each `/` and `.`
-    that is one too many, until it has called itself too often."""
-    directory = "/" if path.endswith("/") and path != "/" else ""
-    return "\0" not in path and posixpath.normpath("/" + path.lstrip("/")) + directory == path
-
-
 @functools.cache  # once for the process, which may have several applications
 def _say_what_is_missing() -> None:
     if missing := sockets.missing_in_c():
@@ -60,14 +51,12 @@ class PublicFirst:
     by asking one after another, and has an error page made for each that has nothing."""
 
     def __init__(self, public: Path, app: Any) -> None:
-        self._public = str(public)
-        self._static = StaticURLParser(self._public)
+        self._public = StaticFiles(public)
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        path = environ.get("PATH_INFO") or "/"
-        if _is_plain(path) and os.path.exists(self._public + path):
-            return self._static(environ, start_response)
+        if self._public.has(environ.get("PATH_INFO") or "/"):
+            return self._public(environ, start_response)
         return self._app(environ, start_response)
 
     def pushdemo_collapses(self) -> Sequence[str] | None:
