@@ -507,7 +507,7 @@ class Served:
     def send(self, target: str, **headers: str) -> Reader:
         """A connection on which a request has been sent."""
         lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
-        request = f"GET /server/index/{target} HTTP/1.1\r\n{''.join(lines)}\r\n"
+        request = f"GET /server/index/{target} HTTP/1.1\r\nHost: test\r\n{''.join(lines)}\r\n"
         return Reader(self.paster.address, request.encode())
 
 

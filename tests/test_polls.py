@@ -68,7 +68,7 @@ class Noted:
     def send(self, target: str, method: str = "GET", **headers: str) -> Reader:
         """A connection on which a request has been sent."""
         lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
-        request = f"{method} /server/index/{target} HTTP/1.1\r\n{''.join(lines)}\r\n"
+        request = f"{method} /server/index/{target} HTTP/1.1\r\nHost: test\r\n{''.join(lines)}\r\n"
         return Reader(self.paster.address, request.encode())
 
     def ask(

@@ -31,7 +31,11 @@ def post(
     server: Paster, body: bytes, feed: str = "outside", **headers: str | None
 ) -> tuple[int, dict[str, str], bytes]:
     given = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"POST /server/publish/{feed} HTTP/1.1", f"Content-Length: {len(body)}"]
+    lines = [
+        f"POST /server/publish/{feed} HTTP/1.1",
+        "Host: test",
+        f"Content-Length: {len(body)}",
+    ]
     lines += [f"{name}: {value}" for name, value in given.items() if value is not None]
     with Reader(server.address, "\r\n".join((*lines, "", "")).encode() + body) as reader:
         status, answered = reader.head()

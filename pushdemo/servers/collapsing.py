@@ -10,8 +10,8 @@ That is right only where the answer is known to depend on nothing else, and ther
   middleware around it or in it, which may look at a session or count requests, has not, and sees
   every request.
 - The stream must say that it still is the answer (see `Streams.open`).
-- Two requests are equal if the same bytes are left of them without the fields that the answer does
-  not depend on. What is not plainly such a field stays: in doubt they differ.
+- Two requests are equal if method, target, version and the fields that the answer depends on are.
+  Only a GET without a body can be equal to another.
 
 Of equal requests whose answer is not known, only as many are asked at a time as there are workers;
 the others stand in line here, and not in the workers' queue, where they would have to be asked.
@@ -19,7 +19,8 @@ the others stand in line here, and not in the workers' queue, where they would h
 
 from __future__ import annotations
 
-import re
+import contextlib
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ from typing import Any
 
 from pushdemo.push.answer import Headers, MakeHead
 from pushdemo.push.stream import Stream
-from pushdemo.servers.acceptor import Request
+from pushdemo.servers.request import Exchange, Request
+
+log = logging.getLogger(__name__)
 
 # The method by which an application names the headers, if it does. Of its class itself: what
 # inherits from that, or stands in for it, may do more.
@@ -58,6 +61,10 @@ class Precedent:
         )
 
 
+# What equal requests have in common.
+Key = tuple[str, str, tuple[tuple[bytes, bytes], ...]]
+
+
 @dataclass
 class _Line:
     """Equal requests, while the application is asked by some of them.
@@ -67,7 +74,7 @@ class _Line:
     """
 
     asked: int = 0
-    waiting: list[Request] = field(default_factory=list)
+    waiting: list[Exchange] = field(default_factory=list)
 
 
 class Collapsing:
@@ -77,6 +84,7 @@ class Collapsing:
     workers: how many equal requests are asked at a time.
     make_head: makes a response's head.
     ask: has a worker serve a request, and then call `settle`, whatever came of it.
+    given: called for each that was given an answer without that.
     """
 
     def __init__(
@@ -85,44 +93,40 @@ class Collapsing:
         *,
         workers: int,
         make_head: MakeHead,
-        ask: Callable[[Request], None],
+        ask: Callable[[Exchange], None],
+        given: Callable[[Exchange], None],
     ) -> None:
-        kept = "|".join(map(re.escape, headers)) or "(?!)"
-        # A whole line with a plain name (RFC 9110, section 5.6.2) that no folded line continues. A
-        # name with `_` is not plain: WSGI's names of headers have it for `-`, too.
-        self._other_field = re.compile(
-            rf"^(?!(?:{kept})[ \t]*:)[a-z0-9!#$%&'*+.^`|~-]+:[^\r\n]*\r\n(?![ \t])".encode(),
-            re.I | re.M,
-        )
+        self._names = frozenset(header.lower().encode("ascii") for header in headers)
         self._workers = workers
         self._make_head = make_head
         self._ask = ask
+        self._given = given
         self._lock = threading.Lock()
-        self._lines: dict[bytes, _Line] = {}
-        self._precedents: dict[bytes, Precedent] = {}
+        self._lines: dict[Key, _Line] = {}
+        self._precedents: dict[Key, Precedent] = {}
 
-    def serve(self, requests: Sequence[Request]) -> None:
+    def serve(self, exchanges: Sequence[Exchange]) -> None:
         """Give these an answer, or have them ask for it."""
-        equal: dict[bytes, list[Request]] = {}
-        for request in requests:
-            if key := self._key(request):
-                equal.setdefault(key, []).append(request)
+        equal: dict[Key, list[Exchange]] = {}
+        for exchange in exchanges:
+            if (key := self._key(exchange.request)) is not None:
+                equal.setdefault(key, []).append(exchange)
             else:
-                self._ask(request)
+                self._ask(exchange)
         for key, together in equal.items():
             with self._lock:
                 line = self._lines.setdefault(key, _Line())
                 line.waiting += together
                 first = self._advance(key, line)
-            for request in first:
-                self._ask(request)
+            for exchange in first:
+                self._ask(exchange)
 
-    def settle(self, request: Request, precedent: Precedent | None) -> None:
+    def settle(self, exchange: Exchange, precedent: Precedent | None) -> None:
         """A request was answered by that stream, or by something else."""
-        if not (key := self._key(request)):
+        if (key := self._key(exchange.request)) is None:
             return
         with self._lock:
-            if precedent is not None and precedent.is_for_all:
+            if precedent is not None and _holds(lambda: precedent.is_for_all):
                 self._precedents.pop(key, None)
                 self._precedents[key] = precedent  # the newest is the last
                 if len(self._precedents) > MOST:
@@ -130,23 +134,27 @@ class Collapsing:
             line = self._lines[key]
             line.asked -= 1
             first = self._advance(key, line)
-        for request in first:
-            self._ask(request)
+        for exchange in first:
+            self._ask(exchange)
 
-    def _key(self, request: Request) -> bytes:
-        """The same for equal requests; nothing for one that asks for no stream, or has a body."""
-        received = request.received
-        if not received.startswith(b"GET ") or received.find(b"\n\r\n") != len(received) - 3:
-            return b""
-        return self._other_field.sub(b"", received)
+    def _key(self, request: Request) -> Key | None:
+        """The same for equal requests; None for one that asks for no stream, or has a body."""
+        if request.method != "GET" or request.body:
+            return None
+        names = self._names
+        return (
+            request.target,
+            request.version,
+            tuple([field for field in request.fields if field[0] in names]),
+        )
 
-    def _advance(self, key: bytes, line: _Line) -> list[Request]:
+    def _advance(self, key: Key, line: _Line) -> list[Exchange]:
         """Give those in a line the answer, if there is one. Returns those that are to ask. With the
         lock, and what it takes inside takes no other of ours."""
         waiting = line.waiting
         precedent = self._precedents.get(key)
         if waiting and precedent is not None:
-            if precedent.stream.stands:
+            if _holds(lambda: precedent.stream.stands):
                 # The application says what comes where there is no place for more streams.
                 del waiting[: self._give(precedent, waiting)]
             else:
@@ -159,11 +167,36 @@ class Collapsing:
             del self._lines[key]
         return first
 
-    def _give(self, precedent: Precedent, requests: Sequence[Request]) -> int:
+    def _give(self, precedent: Precedent, exchanges: Sequence[Exchange]) -> int:
         """Returns to how many, from the first on."""
-        places = precedent.stream.take_places(len(requests))
-        if places:
+        try:
             head = self._make_head(precedent.status, precedent.headers)
-            socks = [request.sock for request in requests[:places]]
-            precedent.stream.hand_off_more(socks, head, self._make_head)
+            places = precedent.stream.take_places(len(exchanges))
+        except Exception:
+            log.exception("equal requests are not given the stream that they could have")
+            return 0
+        if places:
+            self._hand_off(precedent.stream, exchanges[:places], head)
         return places
+
+    def _hand_off(self, stream: Stream, exchanges: Sequence[Exchange], head: bytes) -> None:
+        socks = [exchange.sock for exchange in exchanges]
+        try:
+            stream.hand_off_more(socks, head, self._make_head)
+        except Exception:
+            # Some may have been taken over: they cannot be answered in another way.
+            log.exception("%d connections are closed that no stream could take", len(socks))
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.close()
+        for exchange in exchanges:
+            self._given(exchange)
+
+
+def _holds(says: Callable[[], bool]) -> bool:
+    """What a stream says of itself; False if it fails in that: then the application is asked."""
+    try:
+        return says()
+    except Exception:
+        log.exception("a stream cannot say whether it is the answer to equal requests")
+        return False
