@@ -196,7 +196,10 @@ class Acceptor:
         reserve = descriptors.limit() - descriptors.RESERVE
         try:
             arrivals = sockets.accept(self._listener, most=BURST, size=FIRST, highest=reserve)
-        except OSError:  # no descriptor to give
+        except OSError as error:
+            if error.errno in sockets.BROKEN:
+                raise
+            # There is no descriptor to give.
             if not self._make_room():
                 self._report_exhaustion()
                 self._pause()
@@ -277,7 +280,7 @@ class Acceptor:
         if received is None:
             return
         if not received:
-            self._close(connection)
+            self._end_of(connection)
         elif not connection.refused:
             try:
                 self._feed(connection, received)
@@ -291,6 +294,17 @@ class Acceptor:
                 )
             if self._held > HELD:
                 self._shed()
+
+    def _end_of(self, connection: Connection) -> None:
+        """A client that says no more may still read (RFC 9112, section 8)."""
+        if connection.refused or connection.is_silent:
+            self._close(connection)
+        else:
+            self._forget(connection)
+            turn_away(
+                connection.sock,
+                Refused("400 Bad Request", "The request broke off: send the whole of it."),
+            )
 
     def _feed(self, connection: Connection, received: bytes) -> None:
         before = connection.held

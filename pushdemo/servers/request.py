@@ -15,10 +15,10 @@ llhttp refuses, and the client is told 400:
 - a method that is not registered; a version that is not HTTP's.
 
 `RequestParser` refuses on top what llhttp leaves to its user:
-- any version but 1.0 and 1.1, HTTP/0.9 and the beginning of HTTP/2 among them: 505. (llhttp also
+- any version but 1.0 and 1.1, HTTP/0.9 and the beginning of HTTP/2 among them: 400. (llhttp also
   knows the request lines of RTSP and ICE, and takes `GET / RTSP/1.0` for HTTP/1.0.)
 - any Transfer-Encoding: 411. There are no chunks here, and so no trailers.
-- CONNECT: 501. An Upgrade is not taken up (RFC 9110, section 7.8): the request is served as it is.
+- CONNECT: 400. An Upgrade is not taken up (RFC 9110, section 7.8): the request is served as it is.
 - more than MAX_HEAD bytes or MAX_FIELDS fields: 431; a body longer than allowed: 413.
 - not exactly one Host in HTTP/1.1 (RFC 9112, section 3.2), or one that is no host; two of another
   field that can only have one value: 400. Which of the two counts is what servers disagree on.
@@ -190,9 +190,9 @@ class RequestParser:
         version = self._parser.get_http_version()
         target = head.target.decode("ascii")
         if version not in ("1.0", "1.1"):
-            raise Refused("505 HTTP Version Not Supported", "Send an HTTP/1.1 request.")
+            raise Refused("400 Bad Request", "Send an HTTP/1.0 or HTTP/1.1 request.")
         if method == "CONNECT":
-            raise Refused("501 Not Implemented", "This is no proxy.")
+            raise Refused("400 Bad Request", "This is no proxy.")
         known = _known_fields(head.fields)
         check_host(known.get(b"host"), version)
         check_target(target, method)
