@@ -6,11 +6,15 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.history import Client, Connected, witnessed
+from tests.judging import judge
+from tests.recording import Lines
 from tests.servers import Paster, Reader, until
 
 WATCHERS = 100
@@ -85,10 +89,11 @@ class Faulty:
         self.server = Paster(directory, INI.format(executor=executor))
         stack.callback(self.server.close)
         target = "/server/index/steady?format=ndjson"
-        self.watchers = [stack.enter_context(self.server.connect(target)) for _ in range(WATCHERS)]
-        for watcher in self.watchers:
-            assert watcher.head()[0] == 200
-        self.events = [next_good(watcher) for watcher in self.watchers]
+        self.watchers = [
+            Watcher(f"watcher {n}", stack.enter_context(self.server.connect(target)))
+            for n in range(WATCHERS)
+        ]
+        self.events = [watcher.next_good() for watcher in self.watchers]
 
     def do(self, what: str) -> None:
         new = self._what.with_suffix(".new")
@@ -99,24 +104,46 @@ class Faulty:
         newest = max(event["value"]["number"] for event in self.events)
         for index, watcher in enumerate(self.watchers):
             while self.events[index]["value"]["number"] <= newest:
-                self.events[index] = next_good(watcher)
+                self.events[index] = watcher.next_good()
+
+    def judge(self) -> None:
+        """What its watchers have seen, one like the other. A value that cannot be a line of JSON
+        was seen by none."""
+        clients = [watcher.client for watcher in self.watchers]
+        verdict = judge(witnessed(clients, nobody_saw=False), clients)
+        assert verdict, verdict
 
 
-def next_good(watcher: Reader) -> dict:  # type: ignore[type-arg]
-    while True:
-        line = watcher.line()
+class Watcher:
+    """Reads a stream of lines, and records what it has seen."""
+
+    def __init__(self, name: str, stream: Reader) -> None:
+        assert stream.head()[0] == 200
+        self.client = Client(name, ["steady"], [Connected(time.monotonic())])
+        self._stream = stream
+        self._lines = Lines("steady")
+
+    def line(self) -> bytes:
+        """What came next."""
+        line = self._stream.line()
         assert line, "the stream has ended"
-        event: dict = json.loads(line)  # type: ignore[type-arg]
-        if isinstance(event.get("value"), dict) and "number" in event["value"]:
-            return event
+        self.client.entries += self._lines.read(line, time.monotonic())
+        return line
 
+    def anything(self) -> None:
+        """Wait for a heartbeat, which is a space, or for a line."""
+        first = self._stream.take(1)
+        assert first, "the stream has ended"
+        self.client.entries += self._lines.read(first, time.monotonic())
+        if first != b" ":
+            self.line()
 
-def anything(watcher: Reader) -> None:
-    """Wait for a heartbeat, which is a space, or for a line."""
-    first = watcher.take(1)
-    assert first, "the stream has ended"
-    if first != b" ":
-        assert watcher.line()
+    def next_good(self) -> dict:  # type: ignore[type-arg]
+        """The next event whose value is a good one."""
+        while True:
+            event: dict = json.loads(self.line())  # type: ignore[type-arg]
+            if isinstance(event.get("value"), dict) and "number" in event["value"]:
+                return event
 
 
 @pytest.fixture(scope="module", params=["thread", "process"])
@@ -124,7 +151,9 @@ def faulty(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Faulty]:
     with contextlib.ExitStack() as stack:
-        yield Faulty(tmp_path_factory.mktemp("faulty"), request.param, stack)
+        faulty = Faulty(tmp_path_factory.mktemp("faulty"), request.param, stack)
+        yield faulty
+        faulty.judge()
 
 
 FAULTS = ["raise", "exit", "endless", "nan", "deep", "generator", "surrogates", "bytes", "keys",
@@ -137,9 +166,10 @@ def test_after_any_fault_all_get_the_next_good_value(faulty: Faulty, fault: str)
     # Something comes on every beat, be it only the last value; and some of them pass.
     for watcher in faulty.watchers:
         for _ in range(3):
-            anything(watcher)
+            watcher.anything()
     faulty.do("good")
     faulty.all_get_a_newer_value()
+    faulty.judge()
 
 
 def test_a_large_value_of_another_feed_holds_nobody_up(faulty: Faulty) -> None:

@@ -30,8 +30,9 @@ from pushdemo.lib.options import ConfigError
 from pushdemo.push.event import Event, Value
 from pushdemo.push.framing import Multipart
 from pushdemo.push.payload import payload_of
+from tests import history
 from tests.asking import Answer
-from tests.recorded import Record, Wrong
+from tests.judging import judge
 from tests.servers import CHECKOUT, HANG, Paster, Reader, until
 from tests.test_application import Real, load
 
@@ -675,56 +676,16 @@ def test_curl_reads_a_compressed_stream_as_it_comes(served: Served) -> None:
 # Coming back
 
 
-def recorded(numbers: list[int]) -> Record:
-    record = Record()
-    for number in numbers:
-        record.add("a", number)
-    return record
-
-
-def test_a_record_of_what_counts_up_is_right() -> None:
-    record = Record()
-    for feed, number in [("a", 3), ("a", 4), ("b", 1), ("a", 5), ("b", 2)]:
-        record.add(feed, number)
-    assert (record.last("a"), record.last("b"), record.last("c")) == (5, 2, None)
-
-
-@given(length=st.integers(2, 20), data=st.data())
-@pytest.mark.parametrize("fault", ["dropped", "repeated", "swapped"])
-def test_a_record_notices_each_fault(fault: str, length: int, data: st.DataObject) -> None:
-    numbers = list(range(1, length + 1))
-    place = data.draw(st.integers(0, length - 2))
-    if fault == "dropped":
-        place = data.draw(st.integers(1, length - 1))
-        del numbers[place]
-        numbers.append(length + 1)
-    elif fault == "repeated":
-        numbers.insert(place, numbers[place])
-    else:
-        numbers[place], numbers[place + 1] = numbers[place + 1], numbers[place]
-    with pytest.raises(Wrong):
-        recorded(numbers)
-
-
-def test_a_record_allows_one_jump_after_a_reset() -> None:
-    record = Record()
-    record.add("a", 1)
-    record.reset()
-    record.add("a", 7)
-    with pytest.raises(Wrong):
-        record.add("a", 9)
-
-
 ROUNDS = 200
 # About as many bytes as three events have.
 SIZES = {"sse": 180, "ndjson": 300, "multipart": 800}
 
 
-def come_back_again_and_again(served: Served, feeds: str, name: str, seed: int) -> Record:
+def come_back_again_and_again(served: Served, feeds: str, name: str, seed: int) -> history.Client:
     """Read a random number of bytes of a stream and hang up, in the middle of whatever it is; then
     come back with the id of the last event that was whole."""
     chance = random.Random(seed)
-    record = Record()
+    client = history.Client(f"{feeds} as {name}", feeds.split("+"))
     last_id = ""
     for _ in range(ROUNDS):
         size = chance.randrange(SIZES[name])
@@ -734,15 +695,17 @@ def come_back_again_and_again(served: Served, feeds: str, name: str, seed: int) 
         with contextlib.closing(connection), connection.getresponse() as response:
             assert response.status == 200
             body = response.read(size)
+        client.entries.append(history.Connected(0.0, last_id or None))
         for seen in FORMAT_READERS[name](body):
             if seen == RESET:
-                record.reset()
+                client.entries.append(history.Reset(0.0))
             else:
                 found = re.search(rb"(?:<message>|^)(\d+)(?:</message>|$)", seen.value)
                 assert found, seen
-                record.add(seen.feed, int(found[1]))
+                client.entries.append(history.Seen(0.0, seen.feed or feeds, seen.id, int(found[1])))
                 last_id = seen.id
-    return record
+        client.entries.append(history.Disconnected(0.0))
+    return client
 
 
 def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(
@@ -761,7 +724,9 @@ def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(
                 range(len(clients)),
             )
         )
-    for (feeds, _), record in zip(clients, records, strict=True):
+    verdict = judge(history.witnessed(records), records)
+    assert verdict, verdict
+    for record in records:
         assert record.resets == 0
         assert len(record.seen) > ROUNDS / 10
-        assert len({feed for feed, _ in record.seen}) == len(feeds.split("+"))
+        assert {seen.feed for seen in record.seen} == set(record.feeds)

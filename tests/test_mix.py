@@ -21,7 +21,8 @@ from pushdemo.push.framing import NdJson
 from pushdemo.push.mix import Mix, Mixes
 from pushdemo.push.payload import Data
 from pushdemo.push.position import position_of
-from tests.recorded import Record
+from tests.history import Client, Connected, Disconnected, Published, Reset, Seen
+from tests.judging import judge
 from tests.servers import HANG
 
 FRAMING = NdJson()
@@ -265,9 +266,9 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
 class Subscriber:
     """What a stream does with a source: it sends what there is, and at each news what is new."""
 
-    def __init__(self, mix: Mix) -> None:
+    def __init__(self, name: str, mix: Mix) -> None:
         self.mix = mix
-        self.record = Record()
+        self.client = Client(name, mix.name.split("+"))
         self.last_id: str | None = None
         self.connected = False
         self.unread: list[Event] = []
@@ -278,8 +279,9 @@ class Subscriber:
         self.mix.subscribe(self.hear, FRAMING)
         self.reached = self.mix.reached
         missed = None if self.last_id is None else self.mix.resume(position_of(self.last_id))
+        self.client.entries.append(Connected(0.0, self.last_id))
         if self.last_id is not None and missed is None:
-            self.record.reset()
+            self.client.entries.append(Reset(0.0))
         self.unread = self.mix.state() if missed is None else missed
         assert all(event.sequence <= self.reached for event in self.unread)
 
@@ -290,18 +292,18 @@ class Subscriber:
 
     def read(self) -> None:
         event = self.unread.pop(0)
-        self.record.add(event.feed, number(event))
+        self.client.entries.append(Seen(0.0, event.feed, event.id, number(event)))
         self.last_id = event.id
 
     def leave(self) -> None:
         self.connected = False
         self.mix.unsubscribe(self.hear)
+        self.client.entries.append(Disconnected(0.0))
         self.unread = []
 
 
 class World:
-    """Channels, a mix of them, and subscribers that come and go. What a client sees is checked as
-    it is read, by its record."""
+    """Channels, a mix of them, and subscribers that come and go. What they see is recorded."""
 
     def __init__(self, histories: list[int], subscribers: int) -> None:
         self.now = 0
@@ -311,10 +313,15 @@ class World:
         ]
         self.alone: set[Channel] = set()  # channels that somebody watches without the mix
         self.mix = Mix(self.channels)
-        self.subscribers = [Subscriber(self.mix) for _ in range(subscribers)]
+        self.subscribers = [Subscriber(f"client {n}", self.mix) for n in range(subscribers)]
+        self.published: list[Published] = []
 
     def publish(self, which: int) -> None:
-        publish(self.channels[which % len(self.channels)], fresh_until=self.now + 10)
+        channel = self.channels[which % len(self.channels)]
+        publish(channel, fresh_until=self.now + 10)
+        self.published.append(
+            Published(channel.name, channel.id_of(channel.reached), channel.reached)
+        )
 
     def read(self, which: int) -> None:
         """One event; or, by who is not there, nothing but to come."""
@@ -342,7 +349,7 @@ class World:
         self.now += 10
 
     def connect(self, subscriber: Subscriber) -> None:
-        resets = subscriber.record.resets
+        resets = subscriber.client.resets
         subscriber.connect()
         if subscriber.last_id is None:
             newest = {channel.name: channel.newest for channel in self.channels}
@@ -354,18 +361,19 @@ class World:
             len(channel.since(position)) == channel.reached - position
             for channel, position in zip(self.channels, positions, strict=True)
         )
-        assert subscriber.record.resets == resets + (not complete)
+        assert subscriber.client.resets == resets + (not complete)
 
     def check(self) -> None:
         connected = [subscriber for subscriber in self.subscribers if subscriber.connected]
         for channel in self.channels:
             assert channel.watched == (bool(connected) or channel in self.alone)
             if channel.newest is not None:  # who has read all has the newest
-                assert all(
-                    subscriber.record.last(channel.name) == channel.reached
+                lasts = [
+                    subscriber.client.last(channel.name)
                     for subscriber in connected
                     if not subscriber.unread
-                )
+                ]
+                assert all(last and last.value == channel.reached for last in lasts)
 
 
 OFTEN = [World.publish, World.read, World.read, World.leave]
@@ -385,3 +393,5 @@ def test_no_subscriber_misses_an_event_or_sees_one_twice(
     for step, which in steps:
         step(world, which)
         world.check()
+    verdict = judge(world.published, [subscriber.client for subscriber in world.subscribers])
+    assert verdict, verdict
