@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ROUNDS ?= 5
+SEED ?= 1
 
 # What is compiled has a name of its own for each Python, and each of VENV= has its own Python.
 COMPILED = pushdemo/push/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
-.PHONY: serve test lint types tests sanitize bench packages clean
+.PHONY: serve test lint types tests fuzz sanitize bench packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -29,6 +30,10 @@ tests: $(VENV)/.installed-test
 sanitize: $(VENV)/.installed-test
 	PYTHON=$(BIN)/python tools/sanitize build/sanitized tests/test_sockets.py tests/test_roster.py \
 		tests/test_broadcaster.py tests/test_collapsing.py
+
+# Two hundred thousand hostile clients; `make test` has some thousands of them.
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz --requests 200000 --seed $(SEED)
 
 # Measures this beside others, and writes benchmarks/RESULTS.md: an hour and a quarter, on a machine
 # that does nothing else.

@@ -189,7 +189,7 @@ def test_a_process_that_dies_is_replaced(faulty: Faulty) -> None:
     faulty.all_get_a_newer_value()
     faulty.do("die")
     for watcher in faulty.watchers:
-        anything(watcher)
+        watcher.anything()
     faulty.do("good")
     faulty.all_get_a_newer_value()
 
@@ -202,7 +202,7 @@ def test_the_processes_of_feeds_end_with_the_server_even_if_it_is_killed(
         pid = faulty.events[0]["value"]["pid"]
         faulty.do("hang")
         for _ in range(3):
-            anything(faulty.watchers[0])
+            faulty.watchers[0].anything()
         faulty.server.process.kill()
         until(lambda: not alive(pid), "the feed's process to end")
 
