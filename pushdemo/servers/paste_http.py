@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 from pushdemo.lib.options import ConfigError, Options
-from pushdemo.servers import descriptors
+from pushdemo.servers import descriptors, memory
 from pushdemo.servers.acceptor import Acceptor
 from pushdemo.servers.backlog import Backlog
 from pushdemo.servers.collapsing import Collapsing, Precedent, collapses
@@ -106,6 +106,7 @@ class Server:
         max_request_body: int = 1024 * 1024,
     ) -> None:
         descriptors.raise_limit()
+        memory.share_one_heap()
         self._listener = _listen(address, backlog)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self.application: Any = None
