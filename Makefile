@@ -6,7 +6,7 @@ ROUNDS ?= 5
 SEED ?= 1
 
 # What is compiled has a name of its own for each Python, and each of VENV= has its own Python.
-COMPILED = pushdemo/push/_sockets$(shell $(BIN)/python -c \
+COMPILED = pushdemo/push/deliver/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
 .PHONY: serve test lint types tests fuzz sanitize bench packages clean
@@ -44,7 +44,7 @@ bench: $(VENV)/.installed-bench
 packages:
 	PYTHON="$(PYTHON)" tools/install-packages
 
-SOURCES = setup.py pushdemo/push/_sockets.c
+SOURCES = setup.py pushdemo/push/deliver/_sockets.c
 
 # Has the environment made anew when PYTHON= names another Python than it has.
 ifneq ($(origin PYTHON),file)

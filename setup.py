@@ -52,7 +52,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["pushdemo", "pushdemo.*"]),
-    package_data={"pushdemo": ["public/*", "templates/*", "py.typed", "*/*.pyi"]},
+    package_data={"pushdemo": ["public/*", "templates/*", "py.typed", "push/deliver/*.pyi"]},
     python_requires=">=3.10",
     install_requires=[
         # The HTTP parser. From 0.7.1 on it is llhttp 9, which refuses what 6 took: lines that end
@@ -104,7 +104,9 @@ setup(
     },
     ext_modules=[
         # What sockets.py does without it, where there is no compiler.
-        Extension("pushdemo.push._sockets", ["pushdemo/push/_sockets.c"], optional=True),
+        Extension(
+            "pushdemo.push.deliver._sockets", ["pushdemo/push/deliver/_sockets.c"], optional=True
+        ),
     ],
     zip_safe=False,
 )

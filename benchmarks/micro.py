@@ -50,9 +50,9 @@ import pyperf
 
 from benchmarks.versions import version
 from pushdemo.lib.memoize import memorize
+from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of
+from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Images, Multipart, NdJson
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import EventStream, Framing, Gzip, Images, Multipart, NdJson
-from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
 
 ROUNDS = 6  # so many processes for each row
 VALUES = 3  # for each process

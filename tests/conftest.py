@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from hypothesis import settings
 
-from pushdemo.push import sockets
+from pushdemo.push.deliver import sockets
 from tests import surroundings
 from tests.browsers import Browser, Chromium, Firefox, MissingBrowser
 from tests.scripted_server import ScriptedServer

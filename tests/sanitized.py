@@ -17,11 +17,11 @@ SOURCE = "/_sockets.c:"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    from pushdemo.push import sockets
+    from pushdemo.push.deliver import sockets
 
     if not hasattr(sockets, "_sockets"):
         raise pytest.UsageError("there is no compiled part to test")
-    compiled = Path(sys.modules["pushdemo.push._sockets"].__file__ or "")
+    compiled = Path(sys.modules["pushdemo.push.deliver._sockets"].__file__ or "")
     if compiled.parent != session.config.rootpath / "pushdemo" / "push":
         raise pytest.UsageError(f"the compiled part is that of another checkout: {compiled}")
     code = compiled.read_bytes()

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from pushdemo.push import sockets
+from pushdemo.push.deliver import descriptors, sockets
 from pushdemo.servers import acceptor as module
-from pushdemo.servers import descriptors
 from pushdemo.servers.acceptor import Acceptor
 from pushdemo.servers.request import Exchange, RequestParser
 from tests.servers import HANG, Reader, until

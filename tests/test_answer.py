@@ -15,7 +15,9 @@ from xml.etree import ElementTree
 import pytest
 
 from pushdemo.push import stream as stream_module
-from pushdemo.push.answer import (
+from pushdemo.push.channel import Channel
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.deliver.answer import (
     PATIENCE,
     Answer,
     Beginning,
@@ -26,11 +28,9 @@ from pushdemo.push.answer import (
     StreamAnswer,
     Whole,
 )
-from pushdemo.push.broadcaster import Broadcaster
-from pushdemo.push.channel import Channel
+from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.encode.framing import EventStream, Gzip, Multipart, NdJson
 from pushdemo.push.event import CannotCarry, Event, Value
-from pushdemo.push.framing import EventStream, Gzip, Multipart, NdJson
-from pushdemo.push.payload import payload_of
 from pushdemo.push.position import Position, position_of
 from pushdemo.push.stream import Streams
 from tests.servers import HANG, until

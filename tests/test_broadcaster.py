@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from pushdemo.push import sockets
-from pushdemo.push.answer import Beginning
-from pushdemo.push.broadcaster import CHATTER, Broadcaster
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.payload import Text
+from pushdemo.push.deliver import sockets
+from pushdemo.push.deliver.answer import Beginning
+from pushdemo.push.deliver.broadcaster import CHATTER, Broadcaster
 from pushdemo.push.event import Event, Trouble, Value
-from pushdemo.push.payload import Text
 from pushdemo.push.position import position_of
 from tests.servers import HANG, until
 

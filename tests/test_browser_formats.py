@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Images, Multipart, NdJson
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import EventStream, Framing, Gzip, Images, Multipart, NdJson
-from pushdemo.push.payload import payload_of
 from tests.browsers import Browser
 from tests.scripted_server import PAGES, ScriptedServer
 from tests.servers import CHECKOUT, until

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.payload import Blob, Text
+from pushdemo.push.encode.framing import EventStream, Multipart
 from pushdemo.push.event import Value
-from pushdemo.push.framing import EventStream, Multipart
-from pushdemo.push.payload import Blob, Text
 from pushdemo.push.position import position_of
 
 FRAMING = Multipart("test")

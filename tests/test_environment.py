@@ -10,12 +10,12 @@ import pytest
 
 from pushdemo.config import environment
 from pushdemo.config.environment import Globals, load_environment, load_feed
-from pushdemo.lib.options import ConfigError
-from pushdemo.push.answer import Response
 from pushdemo.push.channel import Channel
-from pushdemo.push.feed import SECOND, Feed
-from pushdemo.push.framing import Multipart
-from pushdemo.push.payload import Text
+from pushdemo.push.compute.feed import SECOND, Feed
+from pushdemo.push.compute.payload import Text
+from pushdemo.push.deliver.answer import Response
+from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.options import ConfigError
 from pushdemo.push.stream import Stream, TooManyStreams
 
 Write = Callable[[str, str], None]
@@ -343,7 +343,7 @@ def test_streams_are_as_many_as_are_set() -> None:
 def test_streams_are_by_default_as_many_as_descriptors_allow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pushdemo.servers.descriptors.limit", lambda: 131)
+    monkeypatch.setattr("pushdemo.push.deliver.descriptors.limit", lambda: 131)
     assert environment.most_streams() == 3  # 131 less twice the reserve of 64
     loaded = load(feed__clock="pushdemo.feeds:clock")
     open_now = [open_stream(loaded, loaded.channels["clock"]) for _ in range(3)]
@@ -355,7 +355,7 @@ def test_streams_are_by_default_as_many_as_descriptors_allow(
 
 
 def test_one_stream_is_always_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushdemo.servers.descriptors.limit", lambda: 20)
+    monkeypatch.setattr("pushdemo.push.deliver.descriptors.limit", lambda: 20)
     assert environment.most_streams() == 1
 
 

@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pushdemo.client.event_stream import EventStreamParser
+from pushdemo.push.compute.payload import Blob, payload_of
+from pushdemo.push.encode.framing import EventStream, named
 from pushdemo.push.event import CannotCarry, Event, Value
-from pushdemo.push.framing import EventStream, named
-from pushdemo.push.payload import Blob, payload_of
 
 FRAMING = EventStream()
 

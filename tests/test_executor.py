@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushdemo.push.executor import (
+from pushdemo.push.compute.executor import (
     NICENESS,
     InProcess,
     InThread,
@@ -24,8 +24,8 @@ from pushdemo.push.executor import (
     encode,
     step_back,
 )
+from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of
 from pushdemo.push.failure import LONGEST_SUMMARY, FeedFailed
-from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
 from tests.servers import HANG, until
 
 Make = Callable[..., InProcess]

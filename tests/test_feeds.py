@@ -37,7 +37,7 @@ from PIL import Image
 from pushdemo import feeds
 from pushdemo.feeds import chart, machine, orders
 from pushdemo.feeds.chart import Chart, Sample
-from pushdemo.push.payload import Blob, Data, payload_of
+from pushdemo.push.compute.payload import Blob, Data, payload_of
 from tests.servers import CHECKOUT, HANG, Paster
 
 

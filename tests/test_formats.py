@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 
 from pushdemo.config.environment import load_environment
 from pushdemo.lib.negotiation import FORMATS
-from pushdemo.lib.options import ConfigError
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.encode.framing import Multipart
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import Multipart
-from pushdemo.push.payload import payload_of
+from pushdemo.push.options import ConfigError
 from tests import history
 from tests.asking import Answer
 from tests.judging import judge

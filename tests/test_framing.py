@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pushdemo.push.compute.payload import Text, payload_of
+from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.xml import xml_message as message
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import Multipart
-from pushdemo.push.payload import Text, payload_of
-from pushdemo.push.xml import xml_message as message
 
 
 def xml_message(text: str) -> bytes:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pushdemo.push import framing as module
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.encode import framing as module
+from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Multipart, NdJson
 from pushdemo.push.event import CannotCarry, Event, Value
-from pushdemo.push.framing import EventStream, Framing, Gzip, Multipart, NdJson
-from pushdemo.push.payload import payload_of
 
 INNER: list[Framing] = [Multipart("test"), EventStream(), NdJson()]
 

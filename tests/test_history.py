@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Multipart, NdJson, named
 from pushdemo.push.event import Event, Trouble, Value
-from pushdemo.push.framing import EventStream, Framing, Gzip, Multipart, NdJson, named
-from pushdemo.push.payload import payload_of
 from tests.history import (
     Client,
     Connected,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.encode.framing import EventStream, Images, Multipart, images
 from pushdemo.push.event import CannotCarry, Event, Value
-from pushdemo.push.framing import EventStream, Images, Multipart, images
-from pushdemo.push.payload import payload_of
 from tests.asking import Answer, ask
 from tests.test_application import load
 

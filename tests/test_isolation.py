@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pushdemo.push.answer import Beginning
 from pushdemo.push.channel import Channel
+from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.event import Event, Trouble
 from tests.servers import HANG, until
 from tests.test_broadcaster import Begins, Client, Lines, Stage

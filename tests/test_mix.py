@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pushdemo.push import sockets
-from pushdemo.push.answer import Beginning
-from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.payload import Data
+from pushdemo.push.deliver import sockets
+from pushdemo.push.deliver.answer import Beginning
+from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.encode.framing import NdJson
 from pushdemo.push.event import Event, Value
-from pushdemo.push.framing import NdJson
 from pushdemo.push.mix import Mix, Mixes
-from pushdemo.push.payload import Data
 from pushdemo.push.position import position_of
 from tests.history import Client, Connected, Disconnected, Published, Reset, Seen
 from tests.judging import judge

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pushdemo.push.compute.payload import payload_of
+from pushdemo.push.encode.framing import NdJson, json_of, named
 from pushdemo.push.event import CannotCarry, Event, Value
-from pushdemo.push.framing import NdJson, json_of, named
-from pushdemo.push.payload import payload_of
 
 FRAMING = NdJson()
 

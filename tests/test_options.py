@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pushdemo.lib.options import ConfigError, Options
+from pushdemo.push.options import ConfigError, Options
 
 
 def complaint(option: str, read: str, **limits: float) -> str:

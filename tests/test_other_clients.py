@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pushdemo.push.framing import EventStream, Framing, Gzip, Multipart, NdJson
+from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Multipart, NdJson
 from tests.servers import CHECKOUT, HANG, Paster, until
 
 FEEDS = """

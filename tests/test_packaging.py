@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pushdemo.push import sockets
+from pushdemo.push.deliver import sockets
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +44,7 @@ def test_what_is_in_c_is_in_the_wheel_compiled_for_this_python(wheel: zipfile.Zi
             pytest.fail("there was no compiler")
         pytest.skip("there was no compiler")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    assert compiled == [f"pushdemo/push/_sockets{suffix}"]
+    assert compiled == [f"pushdemo/push/deliver/_sockets{suffix}"]
 
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:

@@ -13,8 +13,8 @@ from email.utils import formatdate
 
 import pytest
 
+from pushdemo.push.encode.framing import Multipart
 from pushdemo.push.event import Trouble
-from pushdemo.push.framing import Multipart
 from tests.browsers import Browser
 from tests.preloading import NO_WORKERS, preloaded
 from tests.scripted_server import MULTIPART, PAGES, Exchange, ScriptedServer, ours, seeds

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushdemo.push.payload import Blob, Data, Text, payload_of
+from pushdemo.push.compute.payload import Blob, Data, Text, payload_of
 
 
 class Point(NamedTuple):

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from PIL import Image
 
-from pushdemo.push.payload import Blob, Data, Text, payload_of
+from pushdemo.push.compute.payload import Blob, Data, Text, payload_of
 
 MASKED: Any = np.ma.array  # which has no types in the numpy of Python 3.10
 
@@ -240,7 +240,7 @@ def test_no_library_is_imported_for_it() -> None:
 
 _UNUSED = """
 import sys, datetime
-from pushdemo.push.payload import payload_of
+from pushdemo.push.compute.payload import payload_of
 payload_of({"at": datetime.date.today(), "x": {1, 2}})
 for value in (object(), iter([])):
     try:

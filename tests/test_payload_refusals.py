@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushdemo.push.naming import path_name, type_name
-from pushdemo.push.payload import Blob, Data, Text, payload_of
+from pushdemo.push.compute.naming import path_name, type_name
+from pushdemo.push.compute.payload import Blob, Data, Text, payload_of
 
 
 class Customer:

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.executor import InThread
+from pushdemo.push.compute.feed import SECOND, Feed
+from pushdemo.push.compute.payload import Text
+from pushdemo.push.compute.publisher import PATIENCE, Publisher, Timetable
+from pushdemo.push.encode.framing import Multipart
 from pushdemo.push.event import Event, Value
-from pushdemo.push.executor import InThread
-from pushdemo.push.feed import SECOND, Feed
-from pushdemo.push.framing import Multipart
-from pushdemo.push.payload import Text
-from pushdemo.push.publisher import PATIENCE, Publisher, Timetable
 
 FRAMING = Multipart("test")
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushdemo.push.charsets import codec_of
-from pushdemo.push.payload import Blob, Data, Text, UnknownType, received
+from pushdemo.push.compute.charsets import codec_of
+from pushdemo.push.compute.payload import Blob, Data, Text, UnknownType, received
 
 
 def complaint(content_type: str, body: bytes) -> str:
@@ -74,7 +74,7 @@ def test_any_charset_gives_text_or_a_line(name: str, body: bytes) -> None:
 
 
 def test_every_charset_is_one_that_python_can_read() -> None:
-    from pushdemo.push import charsets
+    from pushdemo.push.compute import charsets
 
     for name in charsets._CHARSETS:
         assert codecs.lookup(codec_of(f"charset={name}"))

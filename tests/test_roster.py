@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushdemo.push.roster import Roster
+from pushdemo.push.deliver.roster import Roster
 
 pytestmark = pytest.mark.usefixtures("in_c")
 

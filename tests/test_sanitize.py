@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import CHECKOUT, HANG
 
-SOURCE = "pushdemo/push/_sockets.c"
+SOURCE = "pushdemo/push/deliver/_sockets.c"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def sanitize(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str
 def test_the_part_in_c_has_no_fault_that_they_see(checkout: Path) -> None:
     done = sanitize(checkout, "tests/test_sockets.py", "tests/test_roster.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(checkout.glob("pushdemo/push/*.so")) == []
+    assert list(checkout.glob("pushdemo/push/deliver/*.so")) == []
 
 
 FAULTS = {

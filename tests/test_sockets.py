@@ -21,8 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushdemo.push import sockets
-from pushdemo.push.sockets import accept, receive, send_to_all, tune
+from pushdemo.push.deliver import sockets
+from pushdemo.push.deliver.sockets import accept, receive, send_to_all, tune
 from tests.failing import while_failing
 from tests.servers import HANG
 
@@ -34,8 +34,8 @@ BOTH = (False, True) if hasattr(sockets, "_sockets") else (False,)
 
 
 def compiled() -> Any:
-    """The part in C itself, which its users reach through pushdemo.push.sockets."""
-    return importlib.import_module("pushdemo.push._sockets")
+    """The part in C itself, which its users reach through pushdemo.push.deliver.sockets."""
+    return importlib.import_module("pushdemo.push.deliver._sockets")
 
 
 @pytest.fixture

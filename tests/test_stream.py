@@ -14,12 +14,12 @@ import pytest
 import waitress.server
 from paste.deploy import loadapp
 
-from pushdemo.push.answer import Response
-from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.payload import Text
+from pushdemo.push.deliver.answer import Response
+from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.encode.framing import Multipart
 from pushdemo.push.event import Event, Trouble, Value
-from pushdemo.push.framing import Multipart
-from pushdemo.push.payload import Text
 from pushdemo.push.position import position_of
 from pushdemo.push.stream import Streams, TooManyStreams, Watch
 from tests.servers import CHECKOUT, HANG, Reader

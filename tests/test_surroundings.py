@@ -216,7 +216,7 @@ def test_a_server_warns_only_of_what_pastescript_does(directory: Path) -> None:
 # No compiler
 
 MISSING = r"the part in C is missing \(.*_sockets.*\): .*apt install gcc libc6-dev python3-dev.*"
-HIDDEN = "import sys; sys.modules['pushdemo.push._sockets'] = None"
+HIDDEN = "import sys; sys.modules['pushdemo.push.deliver._sockets'] = None"
 
 
 @pytest.mark.parametrize(("chosen", "lines"), [("", 1), ("1", 0)])

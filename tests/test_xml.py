@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pushdemo.push.payload import Data, Text, payload_of
-from pushdemo.push.xml import xml_message
+from pushdemo.push.compute.payload import Data, Text, payload_of
+from pushdemo.push.encode.xml import xml_message
 
 # What XML 1.0 can hold.
 xml_text = st.text(

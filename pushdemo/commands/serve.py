@@ -10,7 +10,7 @@ from typing import Any
 
 from paste.script import serve
 
-from pushdemo.lib.options import ConfigError
+from pushdemo.push.options import ConfigError
 
 # Who reads an ini. An error that came through these alone is about the ini, or about what is
 # installed, and its message says what. Where anybody else's code took part in it, it may be a bug

@@ -16,17 +16,17 @@ from mako.lookup import TemplateLookup
 
 from pushdemo.lib.cors import Cors
 from pushdemo.lib.memoize import Memorized
-from pushdemo.lib.options import ConfigError, Options
-from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Channel
-from pushdemo.push.executor import Executor, InProcess, InThread
-from pushdemo.push.feed import Feed
-from pushdemo.push.framing import EventStream, Framing, Multipart, NdJson
+from pushdemo.push.compute.executor import Executor, InProcess, InThread
+from pushdemo.push.compute.feed import Feed
+from pushdemo.push.compute.publisher import Publisher
+from pushdemo.push.deliver import descriptors
+from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.encode.framing import EventStream, Framing, Multipart, NdJson
 from pushdemo.push.loop import Health
 from pushdemo.push.mix import Mixes
-from pushdemo.push.publisher import Publisher
+from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.stream import Streams
-from pushdemo.servers import descriptors
 
 # A stream's address names several feeds as a+b, and in an event stream an event's type is its
 # feed's name, where some have a meaning already.

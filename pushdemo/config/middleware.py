@@ -17,7 +17,7 @@ from pushdemo.lib.application import Application
 from pushdemo.lib.negotiation import STREAM_HEADERS
 from pushdemo.lib.static_files import StaticFiles
 from pushdemo.lib.web import RoutesMiddleware
-from pushdemo.push import sockets
+from pushdemo.push.deliver import sockets
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
     """PasteDeploy's `paste.app_factory`: a WSGI application for the options of an [app:…] section.
 
-    Raises pushdemo.lib.options.ConfigError.
+    Raises pushdemo.push.options.ConfigError.
     """
     _say_what_is_missing()
     # A module beside the ini is found, as one beside a script is; after all that is installed.

@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 from pushdemo.lib.base import BaseController, abort, app_globals, request, response, url
 from pushdemo.lib.negotiation import FORMATS, choose
-from pushdemo.lib.shorten import shorten
 from pushdemo.lib.stream_request import BadRequest, StreamRequest, check_lengths, read
-from pushdemo.push.answer import Document, Headers, Response
 from pushdemo.push.channel import Channel, Source
+from pushdemo.push.compute.payload import Blob, Data, Text, UnknownType, received
+from pushdemo.push.deliver.answer import Document, Headers, Response
+from pushdemo.push.encode.framing import Framing, Gzip, images, named
 from pushdemo.push.event import CannotCarry, Event, Value
-from pushdemo.push.framing import Framing, Gzip, images, named
-from pushdemo.push.payload import Blob, Data, Text, UnknownType, received
+from pushdemo.push.shorten import shorten
 from pushdemo.push.stream import HANDS_OFF, Poll, Stream, TooManyStreams, Watch
 
 # Seconds for which a client without a value is kept waiting for the first.

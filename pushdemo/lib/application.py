@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from pushdemo.lib import base
-from pushdemo.lib.shorten import shorten
 from pushdemo.lib.web import HTTPException, HTTPInternalServerError, HTTPNotFound, Request, Response
+from pushdemo.push.shorten import shorten
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from paste.registry import StackedObjectProxy
 
-from pushdemo.lib.shorten import shorten
 from pushdemo.lib.web import HTTPException, HTTPNotFound, Response, WSGIHTTPException, status_map
+from pushdemo.push.shorten import shorten
 
 __all__ = ["BaseController", "abort", "app_globals", "redirect", "render", "request", "response",
            "url"]  # fmt: skip

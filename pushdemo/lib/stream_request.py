@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pushdemo.lib.negotiation import preferred_wait
-from pushdemo.lib.shorten import shorten
 from pushdemo.lib.web import Request
 from pushdemo.push.position import Position, position_of
+from pushdemo.push.shorten import shorten
 
 MOST = 4096  # characters
 MOST_FEEDS = 100

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from pushdemo.push.payload import Payload
+from pushdemo.push.compute.payload import Payload
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from pushdemo.push.answer import Document, MakeHead, PollAnswer, Response, StreamAnswer, Whole
-from pushdemo.push.broadcaster import Broadcaster
 from pushdemo.push.channel import Source
+from pushdemo.push.deliver.answer import (
+    Document,
+    MakeHead,
+    PollAnswer,
+    Response,
+    StreamAnswer,
+    Whole,
+)
+from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event, Trouble
-from pushdemo.push.framing import Framing, heartbeat_of
 from pushdemo.push.position import Position
 
 # In environ, from a server that hands off what has a `hand_off`.

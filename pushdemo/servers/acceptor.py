@@ -26,8 +26,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from pushdemo.push import sockets
-from pushdemo.servers import descriptors, memory
+from pushdemo.push.deliver import descriptors, sockets
+from pushdemo.servers import memory
 from pushdemo.servers.connection import CHUNK, Connection, turn_away
 from pushdemo.servers.refusal import Busy, Refused
 from pushdemo.servers.request import Exchange

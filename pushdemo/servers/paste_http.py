@@ -26,8 +26,9 @@ from email.utils import formatdate
 from functools import partial
 from typing import Any
 
-from pushdemo.lib.options import ConfigError, Options
-from pushdemo.servers import descriptors, memory
+from pushdemo.push.deliver import descriptors
+from pushdemo.push.options import ConfigError, Options
+from pushdemo.servers import memory
 from pushdemo.servers.acceptor import Acceptor
 from pushdemo.servers.backlog import Backlog
 from pushdemo.servers.collapsing import Collapsing, Precedent, collapses

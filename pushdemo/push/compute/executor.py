@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of
 from pushdemo.push.failure import Failure, FeedFailed, failure_of
-from pushdemo.push.payload import Blob, Data, Payload, Text, payload_of
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pushdemo.push.shapes import Pairs
+from pushdemo.push.compute.shapes import Pairs
 
 Step = Callable[[Any], object]
 Draw = Callable[[Any], bytes]

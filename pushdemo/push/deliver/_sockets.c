@@ -293,8 +293,8 @@ static PyModuleDef_Slot slots[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "pushdemo.push._sockets",
-    .m_doc = "Calls for many sockets at a time; see pushdemo.push.sockets.",
+    .m_name = "pushdemo.push.deliver._sockets",
+    .m_doc = "Calls for many sockets at a time; see pushdemo.push.deliver.sockets.",
     .m_methods = methods,
     .m_slots = slots,
 };

@@ -1,8 +1,8 @@
 """One step from a type of Python's standard library towards what JSON knows.
 
 `simpler` gives, for one object, something closer to JSON: a date is its text, a dataclass is its
-fields, an enum's member is its value. pushdemo.push.convert takes such steps until nothing is left
-to do, so a step may return anything that is itself known.
+fields, an enum's member is its value. convert.py takes such steps until nothing is left to do, so a
+step may return anything that is itself known.
 
 Types are looked at by `type(value)` and never by `isinstance`, which a `__class__` can deceive.
 """
@@ -22,9 +22,9 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, MappingView, Sequence, Set
 from typing import Any
 
-from pushdemo.push import libraries
-from pushdemo.push.naming import class_attribute
-from pushdemo.push.shapes import Pairs, Unordered
+from pushdemo.push.compute import libraries
+from pushdemo.push.compute.naming import class_attribute
+from pushdemo.push.compute.shapes import Pairs, Unordered
 
 
 class Unknown(TypeError):

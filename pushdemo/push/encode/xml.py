@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pushdemo.push.payload import Data, Text
+from pushdemo.push.compute.payload import Data, Text
 
 # The Char production (XML 1.0, section 2.2), turned round: these cannot stand in a document at all.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

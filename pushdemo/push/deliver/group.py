@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from pushdemo.push.answer import Answer
 from pushdemo.push.channel import Source
+from pushdemo.push.deliver.answer import Answer
+from pushdemo.push.deliver.roster import Roster
+from pushdemo.push.encode.framing import Framing
 from pushdemo.push.event import Event, Trouble
-from pushdemo.push.framing import Framing
 from pushdemo.push.position import Position
-from pushdemo.push.roster import Roster
 
 
 class Subscriber:

@@ -1,4 +1,4 @@
-"""What pushdemo.push.kinds and .libraries make of objects that have members."""
+"""What kinds.py and libraries.py make of objects that have members."""
 
 from __future__ import annotations
 

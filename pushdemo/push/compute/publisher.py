@@ -29,10 +29,10 @@ import time
 from collections.abc import Callable
 
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.executor import step_back
+from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.event import Value
-from pushdemo.push.executor import step_back
 from pushdemo.push.failure import Failure, failure_of
-from pushdemo.push.feed import SECOND, Feed
 from pushdemo.push.loop import Health, Loop
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import socket
 from array import array
 from typing import Generic, Protocol, TypeVar
 
-from pushdemo.push.sockets import send_to_all
+from pushdemo.push.deliver.sockets import send_to_all
 
 
 class Member(Protocol):

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 _CHOSEN = bool(os.environ.get("PUSHDEMO_PURE_PYTHON"))
 _import_error: ImportError | None = None
 try:
-    import pushdemo.push._sockets as _sockets  # its error is clearer than that of from
+    import pushdemo.push.deliver._sockets as _sockets  # its error is clearer than that of from
 except ImportError as error:  # not compiled, or not for this system
     _import_error = error
 IN_C = _import_error is None and not _CHOSEN

@@ -15,10 +15,10 @@ import types
 from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
 
-from pushdemo.push import libraries
-from pushdemo.push.kinds import Unknown, simpler
-from pushdemo.push.naming import class_attribute, path_name, type_name
-from pushdemo.push.shapes import Pairs, Unordered
+from pushdemo.push.compute import libraries
+from pushdemo.push.compute.kinds import Unknown, simpler
+from pushdemo.push.compute.naming import class_attribute, path_name, type_name
+from pushdemo.push.compute.shapes import Pairs, Unordered
 
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import NamedTuple, Protocol
 
+from pushdemo.push.compute.payload import Blob
+from pushdemo.push.encode.framing import Framing, json_of
+from pushdemo.push.encode.xml import xml_message
 from pushdemo.push.event import CannotCarry, Event, Trouble
-from pushdemo.push.framing import Framing, json_of
-from pushdemo.push.payload import Blob
-from pushdemo.push.xml import xml_message
 
 Headers = Sequence[tuple[str, str]]
 # A server's: a response's head, for a status and headers, up to and with the empty line.

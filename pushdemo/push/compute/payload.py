@@ -13,9 +13,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
-from pushdemo.push import libraries
-from pushdemo.push.charsets import codec_of
-from pushdemo.push.convert import DEEPEST, MOST_DIGITS, is_plain, plain, without_surrogates
+from pushdemo.push.compute import libraries
+from pushdemo.push.compute.charsets import codec_of
+from pushdemo.push.compute.convert import DEEPEST, MOST_DIGITS, is_plain, plain, without_surrogates
 
 # RFC 6838, section 4.2, allows 127 characters for each of the two names. It stands in a header.
 _CONTENT_TYPE = re.compile(
@@ -67,8 +67,8 @@ def payload_of(result: Any) -> Payload:
 
     Text is itself. Bytes come with their type: `(data, "image/png")`; alone they are
     application/octet-stream. A figure of matplotlib and an image of Pillow are a PNG. What else
-    there is becomes data: see pushdemo.push.convert, and .kinds and .libraries for the types that
-    are known. Data that is text alone, a date for one, is text. NaN and infinities are null.
+    there is becomes data: see convert.py, and kinds.py and libraries.py for the types that are
+    known. Data that is text alone, a date for one, is text. NaN and infinities are null.
 
     Raises TypeError for what is of an unknown type, or whose own methods raise, and ValueError for
     what contains itself, is nested too deep, or has two keys that would be one. Both name the type
@@ -102,7 +102,7 @@ def received(content_type: str, body: bytes) -> Payload:
     bytes of its type.
 
     Raises UnknownType for what is no media type, or a charset that is not in
-    pushdemo.push.charsets, and ValueError for a body that is not what its type says.
+    charsets.py, and ValueError for a body that is not what its type says.
     """
     if not _CONTENT_TYPE.fullmatch(content_type):
         raise UnknownType("Send a Content-Type, such as text/plain or application/json.")

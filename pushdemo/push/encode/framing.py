@@ -38,9 +38,9 @@ from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import quote
 
+from pushdemo.push.compute.payload import Blob, Data, Text
+from pushdemo.push.encode.xml import xml_message
 from pushdemo.push.event import CannotCarry, Encoder, Event, Trouble
-from pushdemo.push.payload import Blob, Data, Text
-from pushdemo.push.xml import xml_message
 
 # RFC 2046, section 5.1.1: what a boundary may hold; a space is allowed there, but not at the end,
 # and not unquoted in the header, so it is left out here.

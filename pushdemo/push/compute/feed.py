@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from pushdemo.push.compute.executor import Executor
 from pushdemo.push.event import Value
-from pushdemo.push.executor import Executor
 
 SECOND = 1_000_000_000  # nanoseconds
 

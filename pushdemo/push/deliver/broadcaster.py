@@ -31,16 +31,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from pushdemo.push.answer import Answer
 from pushdemo.push.channel import Source
+from pushdemo.push.deliver.answer import Answer
+from pushdemo.push.deliver.group import Group, Newcomers, Subscriber, together
+from pushdemo.push.deliver.roster import Roster
+from pushdemo.push.deliver.sockets import receive, tune
+from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event
 from pushdemo.push.failure import failure_of
-from pushdemo.push.framing import Framing, heartbeat_of
-from pushdemo.push.group import Group, Newcomers, Subscriber, together
 from pushdemo.push.loop import Health, Loop
 from pushdemo.push.position import Position, position_of
-from pushdemo.push.roster import Roster
-from pushdemo.push.sockets import receive, tune
 
 log = logging.getLogger(__name__)
 
