@@ -51,7 +51,12 @@ import pyperf
 from benchmarks.versions import version
 from pushdemo.lib.memoize import memorize
 from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of
-from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Images, Multipart, NdJson
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.image import Images
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import Event, Value
 
 ROUNDS = 6  # so many processes for each row

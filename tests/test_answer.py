@@ -17,21 +17,16 @@ import pytest
 from pushdemo.push import stream as stream_module
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.deliver.answer import (
-    PATIENCE,
-    Answer,
-    Beginning,
-    Document,
-    Headers,
-    PollAnswer,
-    Response,
-    StreamAnswer,
-    Whole,
-)
+from pushdemo.push.deliver.answer import PATIENCE, Answer, Beginning, PollAnswer, StreamAnswer
 from pushdemo.push.deliver.broadcaster import Broadcaster
-from pushdemo.push.encode.framing import EventStream, Gzip, Multipart, NdJson
+from pushdemo.push.encode.document import Document, DocumentFraming
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import CannotCarry, Event, Value
 from pushdemo.push.position import Position, position_of
+from pushdemo.push.response import Headers, Response
 from pushdemo.push.stream import Streams
 from tests.servers import HANG, until
 
@@ -150,7 +145,7 @@ def test_a_header_more_leaves_the_first_document_as_it_is() -> None:
 
 
 def poll(document: Document) -> PollAnswer:
-    framing = Whole(document, make_head)
+    framing = DocumentFraming(document, make_head)
     return PollAnswer(framing, refusal=REFUSAL, failure=FAILURE,
                       nothing_new=NOTHING_NEW, patience=3.0)  # fmt: skip
 

@@ -17,7 +17,12 @@ from pathlib import Path
 import pytest
 
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Images, Multipart, NdJson
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.image import Images
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import Event, Value
 from tests.browsers import Browser
 from tests.scripted_server import PAGES, ScriptedServer

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Blob, Text
-from pushdemo.push.encode.framing import EventStream, Multipart
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Value
 from pushdemo.push.position import position_of
 

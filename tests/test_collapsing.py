@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pushdemo.config.middleware import PublicFirst, make_app
 from pushdemo.controllers.server import ServerController
 from pushdemo.lib.application import Application
-from pushdemo.push.deliver.answer import Headers, MakeHead
+from pushdemo.push.response import Headers, MakeHead
 from pushdemo.push.stream import Stream
 from pushdemo.servers.collapsing import MOST, Collapsing, Precedent, collapses
 from pushdemo.servers.paste_http import Server

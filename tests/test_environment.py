@@ -13,9 +13,9 @@ from pushdemo.config.environment import Globals, load_environment, load_feed
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.payload import Text
-from pushdemo.push.deliver.answer import Response
-from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.options import ConfigError
+from pushdemo.push.response import Response
 from pushdemo.push.stream import Stream, TooManyStreams
 
 Write = Callable[[str, str], None]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from pushdemo.client.event_stream import EventStreamParser
 from pushdemo.push.compute.payload import Blob, payload_of
-from pushdemo.push.encode.framing import EventStream, named
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.variants import named
 from pushdemo.push.event import CannotCarry, Event, Value
 
 FRAMING = EventStream()

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from pushdemo.config.environment import load_environment
 from pushdemo.lib.negotiation import FORMATS
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Event, Value
 from pushdemo.push.options import ConfigError
 from tests import history

@@ -13,8 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.encode import framing as module
-from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Multipart, NdJson
+from pushdemo.push.encode import gzip as module
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import CannotCarry, Event, Value
 
 INNER: list[Framing] = [Multipart("test"), EventStream(), NdJson()]

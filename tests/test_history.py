@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Multipart, NdJson, named
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.variants import named
 from pushdemo.push.event import Event, Trouble, Value
 from tests.history import (
     Client,

@@ -17,7 +17,7 @@ from pushdemo.push.compute.payload import Data
 from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.broadcaster import Broadcaster
-from pushdemo.push.encode.framing import NdJson
+from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import Event, Value
 from pushdemo.push.mix import Mix, Mixes
 from pushdemo.push.position import position_of

@@ -12,7 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.encode.framing import NdJson, json_of, named
+from pushdemo.push.encode.json import json_of
+from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.variants import named
 from pushdemo.push.event import CannotCarry, Event, Value
 
 FRAMING = NdJson()

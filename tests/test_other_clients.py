@@ -23,7 +23,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pushdemo.push.encode.framing import EventStream, Framing, Gzip, Multipart, NdJson
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
 from tests.servers import CHECKOUT, HANG, Paster, until
 
 FEEDS = """

@@ -13,7 +13,7 @@ from email.utils import formatdate
 
 import pytest
 
-from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Trouble
 from tests.browsers import Browser
 from tests.preloading import NO_WORKERS, preloaded

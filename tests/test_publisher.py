@@ -16,7 +16,7 @@ from pushdemo.push.compute.executor import InThread
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.compute.publisher import PATIENCE, Publisher, Timetable
-from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Event, Value
 
 FRAMING = Multipart("test")

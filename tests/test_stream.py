@@ -16,11 +16,11 @@ from paste.deploy import loadapp
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
-from pushdemo.push.deliver.answer import Response
 from pushdemo.push.deliver.broadcaster import Broadcaster
-from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Event, Trouble, Value
 from pushdemo.push.position import position_of
+from pushdemo.push.response import Response
 from pushdemo.push.stream import Streams, TooManyStreams, Watch
 from tests.servers import CHECKOUT, HANG, Reader
 

@@ -22,7 +22,10 @@ from pushdemo.push.compute.feed import Feed
 from pushdemo.push.compute.publisher import Publisher
 from pushdemo.push.deliver import descriptors
 from pushdemo.push.deliver.broadcaster import Broadcaster
-from pushdemo.push.encode.framing import EventStream, Framing, Multipart, NdJson
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.loop import Health
 from pushdemo.push.mix import Mixes
 from pushdemo.push.options import ConfigError, Options

@@ -17,9 +17,12 @@ from pushdemo.lib.negotiation import FORMATS, choose
 from pushdemo.lib.stream_request import BadRequest, StreamRequest, check_lengths, read
 from pushdemo.push.channel import Channel, Source
 from pushdemo.push.compute.payload import Blob, Data, Text, UnknownType, received
-from pushdemo.push.deliver.answer import Document, Headers, Response
-from pushdemo.push.encode.framing import Framing, Gzip, images, named
+from pushdemo.push.encode.document import Document
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.variants import images, named
 from pushdemo.push.event import CannotCarry, Event, Value
+from pushdemo.push.response import Headers, Response
 from pushdemo.push.shorten import shorten
 from pushdemo.push.stream import HANDS_OFF, Poll, Stream, TooManyStreams, Watch
 

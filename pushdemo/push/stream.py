@@ -14,18 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from pushdemo.push.channel import Source
-from pushdemo.push.deliver.answer import (
-    Document,
-    MakeHead,
-    PollAnswer,
-    Response,
-    StreamAnswer,
-    Whole,
-)
+from pushdemo.push.deliver.answer import PollAnswer, StreamAnswer
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event, Trouble
 from pushdemo.push.position import Position
+from pushdemo.push.response import MakeHead, Response
 
 # In environ, from a server that hands off what has a `hand_off`.
 HANDS_OFF = "pushdemo.hands_off"
@@ -352,7 +347,7 @@ class Poll(_Body):
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:  # noqa: ARG002
         """See HandsOff."""
-        framing = Whole(self._document, make_head)
+        framing = DocumentFraming(self._document, make_head)
         answer = PollAnswer(
             framing,
             refusal=self._refusal,

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pushdemo.push.deliver.answer import Headers, MakeHead
+from pushdemo.push.response import Headers, MakeHead
 from pushdemo.push.stream import Stream
 from pushdemo.servers.request import Exchange, Request
 

@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from pushdemo.push.deliver.answer import Headers
 from pushdemo.push.deliver.sockets import receive
+from pushdemo.push.response import Headers
 from pushdemo.push.stream import HANDS_OFF, Poll, Stream
 from pushdemo.servers.collapsing import Precedent
 from pushdemo.servers.connection import CHUNK

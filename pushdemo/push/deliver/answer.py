@@ -7,35 +7,16 @@ event, or when none has come for `patience` seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from email.utils import formatdate
 from typing import NamedTuple, Protocol
 
-from pushdemo.push.compute.payload import Blob
-from pushdemo.push.encode.framing import Framing, json_of
-from pushdemo.push.encode.xml import xml_message
-from pushdemo.push.event import CannotCarry, Event, Trouble
-
-Headers = Sequence[tuple[str, str]]
-# A server's: a response's head, for a status and headers, up to and with the empty line.
-MakeHead = Callable[[str, Headers], bytes]
+from pushdemo.push.encode.document import DocumentFraming
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.event import Event
+from pushdemo.push.response import MakeHead, Response
 
 # Seconds without a first value after which a stream begins without one: so that the client, and
 # every proxy on the way, knows that it is there.
 PATIENCE = 10.0
-
-
-class Response(NamedTuple):
-    """A whole response."""
-
-    status: str
-    headers: Headers
-    body: bytes = b""
-
-    def encode(self, make_head: MakeHead) -> bytes:
-        length = [] if self.status.startswith("304") else [("Content-Length", str(len(self.body)))]
-        return make_head(self.status, [*self.headers, *length]) + self.body
 
 
 class Beginning(NamedTuple):
@@ -94,66 +75,6 @@ class StreamAnswer:
         return Beginning(self._failure.encode(self._make_head), False)
 
 
-@dataclass(frozen=True)
-class Document:
-    """A single value as a document: `application/json` or `application/xml`.
-
-    headers: what its response has besides.
-    """
-
-    content_type: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def with_header(self, name: str, value: str) -> Document:
-        """The same with one header more."""
-        return replace(self, headers=(*self.headers, (name, value)))
-
-    def response(self, event: Event) -> Response:
-        """The event as a response (RFC 9110; its id is its ETag). Raises CannotCarry."""
-        payload = event.value.payload
-        if isinstance(payload, Blob):
-            raise CannotCarry
-        if self.content_type == "application/json":
-            body = json_of(event).encode() + b"\n"
-        else:
-            body = xml_message(payload)
-        headers = [
-            ("Content-Type", self.content_type),
-            ("ETag", event.etag),
-            ("Last-Modified", formatdate(event.value.computed, usegmt=True)),
-            ("Server-Timing", f"compute;dur={event.value.took * 1000:.3f}"),
-            *self.headers,
-        ]
-        return Response("200 OK", headers, body)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A document as a framing: a stream that is the head and the body of one response. None of it
-    is about the client, so all who wait for an event get the same bytes."""
-
-    document: Document
-    make_head: MakeHead
-
-    content_encoding = None
-    opening = b""
-    heartbeat = b""
-    reset = b""
-
-    @property
-    def content_type(self) -> str:
-        return self.document.content_type
-
-    def encode(self, event: Event) -> bytes:
-        return self.document.response(event).encode(self.make_head)
-
-    def trouble(self, trouble: Trouble) -> bytes:  # noqa: ARG002  # its answers are asked to fail
-        return b""
-
-    def last(self, frame: bytes) -> bytes:
-        return frame
-
-
 class PollAnswer:
     """One event as a whole response.
 
@@ -167,7 +88,7 @@ class PollAnswer:
 
     def __init__(
         self,
-        framing: Whole,
+        framing: DocumentFraming,
         *,
         refusal: Response,
         failure: Response,

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pushdemo.push.compute.payload import Text, payload_of
-from pushdemo.push.encode.framing import Multipart
+from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.xml import xml_message as message
 from pushdemo.push.event import Event, Value
 

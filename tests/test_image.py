@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.encode.framing import EventStream, Images, Multipart, images
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.image import Images
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.variants import images
 from pushdemo.push.event import CannotCarry, Event, Value
 from tests.asking import Answer, ask
 from tests.test_application import load
@@ -19,8 +22,8 @@ INI = """\
 [app:main]
 use = egg:pushdemo
 push.boundary = test
-feed.plot = tests.test_image_framing:picture
-feed.words = tests.test_image_framing:words
+feed.plot = tests.test_image:picture
+feed.words = tests.test_image:words
 """
 
 CHROMIUM = "image/jxl,image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
