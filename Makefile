@@ -28,8 +28,8 @@ tests: $(VENV)/.installed-test
 
 # The tests of what is in C, under AddressSanitizer and UndefinedBehaviorSanitizer: ten seconds.
 sanitize: $(VENV)/.installed-test
-	PYTHON=$(BIN)/python tools/sanitize build/sanitized tests/test_sockets.py tests/test_roster.py \
-		tests/test_broadcaster.py tests/test_collapsing.py
+	PYTHON=$(BIN)/python tools/sanitize build/sanitized tests/test_sockets.py \
+		tests/test_recipients.py tests/test_broadcaster.py tests/test_collapsing.py
 
 # Two hundred thousand hostile clients; `make test` has some thousands of them.
 fuzz: $(VENV)/.installed-test

@@ -15,7 +15,7 @@ from pushdemo.push.compute.payload import Text
 from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.broadcaster import CHATTER, Broadcaster
-from pushdemo.push.event import Event, Trouble, Value
+from pushdemo.push.event import Event, FeedStatus, Value
 from pushdemo.push.position import position_of
 from tests.servers import HANG, until
 
@@ -37,8 +37,8 @@ class Lines:
         assert isinstance(event.value.payload, Text)
         return event.value.payload.text.encode() + b"\n"
 
-    def trouble(self, trouble: Trouble) -> bytes:
-        return b"recovered\n" if trouble.since is None else b"trouble\n"
+    def encode_status(self, status: FeedStatus) -> bytes:
+        return b"recovered\n" if status.failing_since is None else b"trouble\n"
 
     def last(self, frame: bytes) -> bytes:
         return frame + b"end\n"
@@ -448,7 +448,7 @@ def test_blocked_clients_share_the_frame_they_are_blocked_on(stage: Stage) -> No
     assert most < 4_000_000
 
 
-def test_a_trouble_and_its_end_are_told_to_all_who_stream_once(stage: Stage) -> None:
+def test_a_failure_and_its_end_are_told_to_all_who_stream_once(stage: Stage) -> None:
     stage.publish("one")
     endless, limited = stage.attach(), stage.attach(limit=2)
     for client in (endless, limited):
@@ -474,7 +474,7 @@ def test_who_waits_for_a_first_value_that_fails_is_told_and_hung_up_on(stage: St
     until(lambda: "waiting" in stage.closed, "it to be gone")
 
 
-def test_an_old_trouble_does_not_fail_who_comes_for_a_new_try(stage: Stage) -> None:
+def test_an_old_failure_does_not_fail_who_comes_for_a_new_try(stage: Stage) -> None:
     stage.channel.fail(123.0, 0)
     waiting = stage.attach("waiting", patience=1000)
     stage.poke()

@@ -205,7 +205,7 @@ def test_without_any_value_a_failure_says_when_the_feed_is_tried_again() -> None
     now = [0]
     channel = Channel("x", clock=at(now))
     told: list[int] = []
-    channel.subscribe(lambda: told.append(channel.troubles()[0].number), FRAMING)
+    channel.subscribe(lambda: told.append(channel.statuses()[0].number), FRAMING)
     assert channel.retry_in is None
     channel.fail(123.0, 2_500_000_000)
     assert channel.retry_in == 2.5

@@ -34,7 +34,7 @@ class GivenTo:
     """A stream that notes whom it was given to."""
 
     def __init__(self, places: int = 1000) -> None:
-        self.stands = True
+        self.still_valid = True
         self.places = places
         self.socks: list[socket.socket] = []
         self.heads: list[bytes] = []
@@ -145,7 +145,7 @@ def test_an_answer_that_does_not_stand_any_more_is_asked_for_again() -> None:
     stage, old, new = Stage(), GivenTo(), GivenTo()
     stage.collapsing.serve(stage.requests(1))
     stage.settle(old)
-    old.stands = False
+    old.still_valid = False
     requests = stage.requests(4)
     stage.collapsing.serve(requests)
     assert stage.asked == requests[:2]
@@ -260,7 +260,7 @@ def test_whatever_happens_each_is_answered_once(steps: list[tuple[str, Any]]) ->
             stage.settle()
             return
         streams.append(GivenTo(places=1 if how == "full" else 1000))
-        streams[-1].stands = how != "stale"
+        streams[-1].still_valid = how != "stale"
         stage.settle(streams[-1])
 
     for step, what in steps:
@@ -304,7 +304,7 @@ def test_a_stream_that_cannot_say_whether_it_stands_is_not_given(
 ) -> None:
     class Odd(GivenTo):
         def __getattribute__(self, name: str) -> Any:
-            return 1 / 0 if name == "stands" else super().__getattribute__(name)
+            return 1 / 0 if name == "still_valid" else super().__getattribute__(name)
 
     stage, stream = Stage(), Odd()
     stage.collapsing.serve(stage.requests(1))

@@ -18,7 +18,7 @@ from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.encode.variants import named
-from pushdemo.push.event import Event, Trouble, Value
+from pushdemo.push.event import Event, FeedStatus, Value
 from tests.history import (
     Client,
     Connected,
@@ -367,7 +367,7 @@ def test_what_a_framing_writes_is_recorded_however_it_is_cut(
         event = Event(number, f"e-{number}", feed, Value(payload_of(value), 0.0, 0))
         body += event.frame(framing) + framing.heartbeat
         expected.append((feed, event.id, normal(value)))
-    body += framing.reset + framing.trouble(Trouble(1, "a", 5.0))
+    body += framing.reset + framing.encode_status(FeedStatus(1, "a", 5.0))
     encoding = "Content-Encoding: gzip\r\n" if framing.content_encoding else ""
     response = (
         f"HTTP/1.0 200 OK\r\nContent-Type: {framing.content_type}\r\n{encoding}\r\n".encode() + body

@@ -9,7 +9,7 @@ import pytest
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.deliver.answer import Beginning
-from pushdemo.push.event import Event, Trouble
+from pushdemo.push.event import Event, FeedStatus
 from tests.servers import HANG, until
 from tests.test_broadcaster import Begins, Client, Lines, Stage
 
@@ -122,8 +122,8 @@ class Mute(Lines):
     def heartbeat(self) -> bytes:  # type: ignore[override]
         raise LookupError
 
-    def trouble(self, trouble: Trouble) -> bytes:
-        raise LookupError(trouble.feed)
+    def encode_status(self, status: FeedStatus) -> bytes:
+        raise LookupError(status.feed)
 
 
 def test_a_format_that_fails_leaves_the_other_formats_theirs(

@@ -14,7 +14,7 @@ from email.utils import formatdate
 import pytest
 
 from pushdemo.push.encode.multipart import Multipart
-from pushdemo.push.event import Trouble
+from pushdemo.push.event import FeedStatus
 from tests.browsers import Browser
 from tests.preloading import NO_WORKERS, preloaded
 from tests.scripted_server import MULTIPART, PAGES, Exchange, ScriptedServer, ours, seeds
@@ -447,14 +447,14 @@ def test_it_says_where_something_may_be_missing(page: Browser, scripted: Scripte
     assert accept(scripted).headers["Last-Event-ID"] == "f-1"
 
 
-def notice(trouble: Trouble) -> bytes:
+def notice(status: FeedStatus) -> bytes:
     """A part and its delimiter, to stand between parts that are made here."""
-    return Multipart("test").trouble(trouble).removeprefix(b"\r\n").removesuffix(b"Idle:")
+    return Multipart("test").encode_status(status).removeprefix(b"\r\n").removesuffix(b"Idle:")
 
 
 def test_it_says_that_a_feed_fails_and_works_again(page: Browser, scripted: ScriptedServer) -> None:
-    failing = notice(Trouble(1, "orders", 1.5))
-    working = notice(Trouble(2, "orders", None))
+    failing = notice(FeedStatus(1, "orders", 1.5))
+    working = notice(FeedStatus(2, "orders", None))
     accept(scripted, ours("one") + failing + ours("one") + working + ours("two"))
     page.wait_for(f"{LINES}.length === 5")
     assert page.evaluate(LINES) == [
@@ -469,7 +469,7 @@ def test_it_says_that_a_feed_fails_and_works_again(page: Browser, scripted: Scri
 def test_it_does_not_speak_of_a_last_value_where_there_is_none(
     page: Browser, scripted: ScriptedServer
 ) -> None:
-    accept(scripted, b"Idle:" + Multipart("test").trouble(Trouble(1, "orders", 1.5)))
+    accept(scripted, b"Idle:" + Multipart("test").encode_status(FeedStatus(1, "orders", 1.5)))
     page.wait_for(f"{LINES}.length === 1")
     assert page.evaluate(LINES) == ["orders fails: there is no value yet."]
 
@@ -481,7 +481,7 @@ def test_the_seeds_page_does_not_notice_what_is_no_value(
     browser.evaluate("(window.errors = 0, addEventListener('error', () => errors++))")
     stream = scripted.accept()
     stream.start(MULTIPART)
-    stream.send(b"--test\r\n" + notice(Trouble(1, "orders", 1.5)))
+    stream.send(b"--test\r\n" + notice(FeedStatus(1, "orders", 1.5)))
     stream.send(RESET + ours("one"))
     browser.wait_for(f"{LINES}.length === 1")
     assert browser.evaluate(LINES) == ["one"]

@@ -111,7 +111,7 @@ class World:
     def _listen(self) -> None:
         newest = self.channel.newest
         if newest is None or newest.sequence == self.reached:
-            return  # told of a trouble
+            return  # told of a status
         self.reached = newest.sequence
         payload = newest.value.payload
         self.published.append((self.seconds, payload.text if isinstance(payload, Text) else "?"))
@@ -345,7 +345,7 @@ def test_who_comes_back_to_a_failing_feed_does_not_make_it_try_more_often() -> N
     assert len(world.computed) < 10
 
 
-def test_troubles_are_reported_once_a_streak_and_so_is_their_end() -> None:
+def test_failures_are_reported_once_a_streak_and_so_is_their_end() -> None:
     outcomes = iter(["a", None, None, "a", "a", None, "a"])
 
     def function() -> str:
@@ -358,7 +358,9 @@ def test_troubles_are_reported_once_a_streak_and_so_is_their_end() -> None:
     seen: list[bool] = []
     for _ in range(39):
         world.advance(1)
-        seen += [one.since is None for one in world.channel.troubles() if one.number > len(seen)]
+        seen += [
+            one.failing_since is None for one in world.channel.statuses() if one.number > len(seen)
+        ]
     assert seen == [False, True, False, True]
     # Sent though it had not changed: somebody waits to hear that it is right again.
     assert [text for _, text in world.published] == ["a", "a", "a"]
@@ -370,9 +372,9 @@ def test_a_function_that_hangs_is_given_up_and_tried_again() -> None:
     world.advance(1)
     world.inline = False
     world.advance(15.5)  # begun at 5, given up at 17
-    assert world.channel.troubles() == []
+    assert world.channel.statuses() == []
     world.advance(1)
-    assert [one.since is None for one in world.channel.troubles()] == [False]
+    assert [one.failing_since is None for one in world.channel.statuses()] == [False]
     hanging, world.tasks, world.inline = world.tasks, [], True
     world.advance(8)  # tried again on the beat at 25
     assert world.published[-1][1] == "value 2"
@@ -459,7 +461,7 @@ def test_who_waits_for_a_first_value_is_told_of_each_failure() -> None:
         world.advance(seconds - world.seconds)
         world.watch()
         world.step()
-        told.append(world.channel.troubles()[0].number)
+        told.append(world.channel.statuses()[0].number)
         world.leave()
     assert told == [1, 2, 3]
     assert world.computed == [0, 6]

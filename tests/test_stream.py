@@ -18,7 +18,7 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.encode.multipart import Multipart
-from pushdemo.push.event import Event, Trouble, Value
+from pushdemo.push.event import Event, FeedStatus, Value
 from pushdemo.push.position import position_of
 from pushdemo.push.response import Response
 from pushdemo.push.stream import Streams, TooManyStreams, Watch
@@ -161,16 +161,16 @@ def test_silence_is_filled_with_heartbeats() -> None:
     stream.close()
 
 
-def test_a_trouble_is_told_and_its_end_to_who_was_told(streams: Streams) -> None:
+def test_a_failure_is_told_and_its_end_to_who_was_told(streams: Streams) -> None:
     channel = Channel("x")
     one = publish(channel, "one")
     channel.fail(123.0, 0)
     stream = streams.open(channel, FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + one
-    assert next(pieces) == FRAMING.trouble(Trouble(1, "x", 123.0))
+    assert next(pieces) == FRAMING.encode_status(FeedStatus(1, "x", 123.0))
     channel.recover()
-    assert next(pieces) == FRAMING.trouble(Trouble(2, "x", None))
+    assert next(pieces) == FRAMING.encode_status(FeedStatus(2, "x", None))
     later = iter(streams.open(channel, FRAMING, **RESPONSES))
     two = publish(channel, "two")
     assert next(later) == FRAMING.opening + two

@@ -17,6 +17,7 @@ from mako.lookup import TemplateLookup
 from pushdemo.lib.cors import Cors
 from pushdemo.lib.memoize import Memorized
 from pushdemo.push.channel import Channel
+from pushdemo.push.combined import CombinedChannels
 from pushdemo.push.compute.executor import Executor, InProcess, InThread
 from pushdemo.push.compute.feed import Feed
 from pushdemo.push.compute.publisher import Publisher
@@ -27,7 +28,6 @@ from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.loop import Health
-from pushdemo.push.mix import Mixes
 from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.stream import Streams
 
@@ -50,7 +50,7 @@ class Globals:
 
     mako_lookup: finds the templates for `render`.
     channels: the feeds' channels by name, in the order of the ini.
-    mixes: several of them as one.
+    combined: several of them as one.
     framings: the streams' wire formats, by the names of pushdemo.lib.negotiation.
     streams: opens streams.
     cors: who else may read them.
@@ -63,7 +63,7 @@ class Globals:
 
     mako_lookup: TemplateLookup
     channels: Mapping[str, Channel]
-    mixes: Mixes
+    combined: CombinedChannels
     framings: Mapping[str, Framing]
     streams: Streams
     cors: Cors
@@ -131,7 +131,7 @@ def load_environment(section: Mapping[str, str]) -> Globals:
     return Globals(
         mako_lookup=lookup,
         channels=channels,
-        mixes=Mixes(),
+        combined=CombinedChannels(),
         framings=framings,
         streams=streams,
         cors=cors,

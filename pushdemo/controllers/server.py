@@ -145,7 +145,7 @@ class ServerController(BaseController):
         framing: Framing,
         hands_off: bool,
     ) -> Stream:
-        source = app_globals.mixes.source(channels)
+        source = app_globals.combined.source(channels)
         if len(channels) > 1:
             framing = named(framing)
         if self._is_img():
@@ -158,7 +158,7 @@ class ServerController(BaseController):
         try:
             if (event := watch.first(0, PATIENCE)) is not None:
                 newest = [event]
-            elif any(one.since for one in source.troubles()):
+            elif any(one.failing_since for one in source.statuses()):
                 abort(503, _NO_VALUE, [RETRY_AFTER])
             return self._open(channels, newest, source, asked, framing, watch)
         except BaseException:
@@ -189,7 +189,7 @@ class ServerController(BaseController):
         # What cannot be carried is bytes; or, for an <img>, all but those.
         refusal = self._refusal(list(FORMATS) if self._is_img() else ["multipart"])
 
-        def stands() -> bool:
+        def still_valid() -> bool:
             # All that was made here of anything but the request and the ini.
             newest = _newest(channels)
             return (
@@ -202,7 +202,7 @@ class ServerController(BaseController):
         stream: Stream = app_globals.streams.open(
             source, framing, refusal=refusal, failure=self._failure(), limit=asked.limit,
             resume_from=asked.resume_from, watch=watch,
-            stands=stands if self._is_plain() else lambda: False,
+            still_valid=still_valid if self._is_plain() else lambda: False,
         )  # fmt: skip
         return stream
 
@@ -272,11 +272,11 @@ class ServerController(BaseController):
         return None
 
     def _answer(self, channel: Channel, document: Document, event: Event) -> None:
-        for trouble in channel.troubles():
-            if trouble.since is not None:
+        for status in channel.statuses():
+            if status.failing_since is not None:
                 # The last good value, marked as such (RFC 9111, section 5.1).
                 age = max(0, int(time.time() - event.value.computed))
-                failing_since = formatdate(trouble.since, usegmt=True)
+                failing_since = formatdate(status.failing_since, usegmt=True)
                 document = document.with_header("Age", str(age))
                 document = document.with_header("Feed-Failing-Since", failing_since)
         try:

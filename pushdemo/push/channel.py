@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from pushdemo.push.event import Encoder, Event, Trouble, Value
+from pushdemo.push.event import Encoder, Event, FeedStatus, Value
 from pushdemo.push.position import Place, Position
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class Source(Protocol):
         """The events after that position; None if some of them are gone, or it is of another
         source or epoch."""
 
-    def troubles(self) -> list[Trouble]:
-        """Each feed's last trouble, or the end of it."""
+    def statuses(self) -> list[FeedStatus]:
+        """The last status of each feed that has failed."""
 
 
 class Listeners(dict[Listener, "Encoder | None"]):
@@ -111,7 +111,7 @@ class Channel:
         self._carried = True  # by all formats that were asked for
         self._fresh_until = 0  # when the newest value expires
         self._outdated = False  # the newest value expired while nobody watched
-        self._trouble: Trouble | None = None
+        self._status: FeedStatus | None = None
         self._retry_at = 0  # when a feed that fails is tried again
 
     @property
@@ -139,7 +139,7 @@ class Channel:
     @property
     def failing(self) -> bool:
         """Whether the feed's last computation failed."""
-        return self._trouble is not None and self._trouble.since is not None
+        return self._status is not None and self._status.failing_since is not None
 
     @property
     def retry_in(self) -> float | None:
@@ -193,33 +193,33 @@ class Channel:
         listeners.tell()
         return event
 
-    def troubles(self) -> list[Trouble]:
-        return [] if self._trouble is None else [self._trouble]
+    def statuses(self) -> list[FeedStatus]:
+        return [] if self._status is None else [self._status]
 
-    def fail(self, since: float, retry_at: int) -> None:
+    def fail(self, failing_since: float, retry_at: int) -> None:
         """The feed fails; tell all subscribers. Repeated, it is told again only to those who wait
         for a first value.
 
-        since: when it failed first, in seconds since the epoch.
+        failing_since: when it failed first, in seconds since the epoch.
         retry_at: when it is tried again, in the clock's nanoseconds.
         """
         with self._lock:
             self._retry_at = retry_at
             if self.failing and self._events:
                 return
-            listeners = self._set_trouble(since)
+            listeners = self._set_status(failing_since)
         listeners.tell()
 
     def recover(self) -> None:
         """The feed works again; tell all subscribers."""
         with self._lock:
-            listeners = self._set_trouble(None)
+            listeners = self._set_status(None)
         listeners.tell()
 
-    def _set_trouble(self, since: float | None) -> Listeners:
+    def _set_status(self, failing_since: float | None) -> Listeners:
         """With the lock."""
-        number = 1 if self._trouble is None else self._trouble.number + 1
-        self._trouble = Trouble(number, self.name, since)
+        number = 1 if self._status is None else self._status.number + 1
+        self._status = FeedStatus(number, self.name, failing_since)
         return Listeners(self._listeners)
 
     def renew(self, value: Value) -> None:

@@ -44,17 +44,18 @@ class Value:
     took: float = 0.0
 
 
-class Trouble(NamedTuple):
-    """A feed fails, or works again. Not an event: its last good value is still the newest.
+class FeedStatus(NamedTuple):
+    """A feed fails, or works again after a failure. A status is not an event: the feed's newest
+    event still has its last good value.
 
-    number: counts the troubles of one channel, and their ends, from 1.
-    feed: whose it is.
-    since: when it failed first, in seconds since the epoch; None when it works again.
+    number: counts the statuses of one channel from 1.
+    feed: the feed's name.
+    failing_since: when the feed failed first, in seconds since the epoch; None when it works again.
     """
 
     number: int
     feed: str
-    since: float | None
+    failing_since: float | None
 
 
 class Event:

@@ -18,7 +18,7 @@ from pushdemo.push.deliver.answer import PollAnswer, StreamAnswer
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.framing import Framing, heartbeat_of
-from pushdemo.push.event import Event, Trouble
+from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.position import Position
 from pushdemo.push.response import MakeHead, Response
 
@@ -64,7 +64,7 @@ class Streams:
         limit: int | None = None,
         resume_from: Position | None = None,
         watch: Watch | None = None,
-        stands: Callable[[], bool] = lambda: False,
+        still_valid: Callable[[], bool] = lambda: False,
     ) -> Stream:
         """A new stream, of `limit` events where that is not None.
 
@@ -72,14 +72,14 @@ class Streams:
         failure: the response if the first value cannot be computed.
         resume_from: where the client left off, if it has seen any event.
         watch: one of the source, that the stream goes on with and closes.
-        stands: whether an equal request would now have an equal stream for its answer; for a server
-            that asks that instead of the application. Any thread.
+        still_valid: whether an equal request would now be answered by an equal stream. A server
+            asks this instead of the application, in any thread.
 
         Raises TooManyStreams. What is opened must be closed, by a WSGI server as by others.
         """
         self._take_place()
         return Stream(
-            self, source, framing, refusal, failure, limit, resume_from, watch, stands
+            self, source, framing, refusal, failure, limit, resume_from, watch, still_valid
         )  # fmt: skip
 
     def poll(
@@ -122,7 +122,7 @@ class Watch:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._news = threading.Event()
-        self._troubles = source.troubles()
+        self._statuses = source.statuses()
         source.subscribe(self._news.set)
 
     def __enter__(self) -> Watch:
@@ -153,7 +153,7 @@ class Watch:
             for event in self._source.state():
                 if event.sequence > reached:
                     return event
-            if not self._source.state() and self._source.troubles() != self._troubles:
+            if not self._source.state() and self._source.statuses() != self._statuses:
                 return None
             if not self.wait(deadline - time.monotonic()):
                 return None
@@ -202,10 +202,10 @@ class Stream(_Body):
         limit: int | None,
         resume_from: Position | None,
         watch: Watch | None,
-        stands: Callable[[], bool],
+        still_valid: Callable[[], bool],
     ) -> None:
         super().__init__(streams)
-        self._stands = stands
+        self._still_valid = still_valid
         self._source = source
         self._framing = framing
         self._refusal = refusal
@@ -213,7 +213,7 @@ class Stream(_Body):
         self._limit = limit
         self._resume_from = resume_from
         self._watch = watch
-        self._told: dict[str, Trouble] = {}
+        self._told: dict[str, FeedStatus] = {}
         self._pieces: Iterator[bytes] | None = None
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
@@ -228,13 +228,13 @@ class Stream(_Body):
         self, socks: Sequence[socket.socket], head: bytes, make_head: MakeHead
     ) -> None:
         """The same for the connections of equal requests, for whom places were taken. Of a stream
-        that `stands`, and was handed off itself."""
+        that is `still_valid`, and was handed off itself."""
         self._attach(socks, head, make_head, self._streams.leave_place)
 
     @property
-    def stands(self) -> bool:
+    def still_valid(self) -> bool:
         """See `Streams.open`."""
-        return self._stands()
+        return self._still_valid()
 
     def _attach(
         self,
@@ -299,13 +299,13 @@ class Stream(_Body):
         return frame
 
     def _notices(self) -> bytes:
-        """What there is to say of troubles, and has not been said."""
-        told, self._told = self._told, {one.feed: one for one in self._source.troubles()}
+        """The bytes for statuses that the client has not been told yet."""
+        told, self._told = self._told, {one.feed: one for one in self._source.statuses()}
         return b"".join(
-            self._framing.trouble(trouble)
-            for trouble in self._told.values()
+            self._framing.encode_status(status)
+            for status in self._told.values()
             # That something works again is news only to who was told that it did not.
-            if trouble != told.get(trouble.feed) and (trouble.since is not None or told)
+            if status != told.get(status.feed) and (status.failing_since is not None or told)
         )
 
     def _next_heartbeat(self) -> float:

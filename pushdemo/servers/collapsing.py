@@ -56,7 +56,7 @@ class Precedent:
     @property
     def is_for_all(self) -> bool:
         """Whether equal requests may have it, too. A cookie is one client's, whoever set it."""
-        return self.stream.stands and not any(
+        return self.stream.still_valid and not any(
             name.lower() == "set-cookie" for name, _ in self.headers
         )
 
@@ -154,7 +154,7 @@ class Collapsing:
         waiting = line.waiting
         precedent = self._precedents.get(key)
         if waiting and precedent is not None:
-            if _holds(lambda: precedent.stream.stands):
+            if _holds(lambda: precedent.stream.still_valid):
                 # The application says what comes where there is no place for more streams.
                 del waiting[: self._give(precedent, waiting)]
             else:

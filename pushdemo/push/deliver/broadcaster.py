@@ -33,8 +33,8 @@ from collections.abc import Callable, Sequence
 
 from pushdemo.push.channel import Source
 from pushdemo.push.deliver.answer import Answer
-from pushdemo.push.deliver.group import Group, Newcomers, Subscriber, together
-from pushdemo.push.deliver.roster import Roster
+from pushdemo.push.deliver.audience import Audience, Newcomers, Subscriber, by_answer
+from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.deliver.sockets import receive, tune
 from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event
@@ -70,13 +70,13 @@ class Broadcaster:
         self._send_timeout = send_timeout
         self._heartbeat = heartbeat
         self._clock = clock
-        self._groups: dict[tuple[Source, Framing], Group] = {}
+        self._audiences: dict[tuple[Source, Framing], Audience] = {}
         # Blocked clients and when each is given up, soonest first.
         self._blocked: dict[Subscriber, float] = {}
         self._late = math.inf  # when the first of the waiting clients loses patience
         # Notes to the thread.
         self._newcomers: deque[Newcomers] = deque()
-        self._news: deque[Group] = deque()
+        self._news: deque[Audience] = deque()
         self._woken = False
         self._lock = threading.Lock()
         self._loop = Loop("pushdemo-broadcaster", self._turn, farewell=self._hang_up)
@@ -161,7 +161,7 @@ class Broadcaster:
             atexit.register(self.close)
         self._loop.ensure()
 
-    def _note_news(self, group: Group) -> None:
+    def _note_news(self, group: Audience) -> None:
         self._news.append(group)
         self._wake()
 
@@ -190,7 +190,7 @@ class Broadcaster:
         except BaseException:
             # It may have ended between taking a note and doing what that says.
             self._woken = False
-            self._news.extend(self._groups.values())
+            self._news.extend(self._audiences.values())
             raise
 
     def _take_turn(self) -> None:
@@ -207,13 +207,13 @@ class Broadcaster:
         self._broadcast()  # what has come meanwhile ends a silence
         now = self._clock()
         self._give_up(now)
-        for group in list(self._groups.values()):
+        for group in list(self._audiences.values()):
             if now - group.sent >= self._heartbeat:
-                self._for_group(self._beat, group)
+                self._for_audience(self._beat, group)
         if now >= self._late:
             self._answer_late(now)
 
-    def _for_group(self, work: Callable[[Group], None], group: Group) -> None:
+    def _for_audience(self, work: Callable[[Audience], None], group: Audience) -> None:
         try:
             work(group)
         except Exception as error:
@@ -242,7 +242,7 @@ class Broadcaster:
         a second: send_timeout needs no finer grain."""
         if self._news or self._newcomers:  # who left them may have found the flag up
             return 0
-        due = [group.sent + self._heartbeat for group in self._groups.values()]
+        due = [group.sent + self._heartbeat for group in self._audiences.values()]
         if not due:
             return None
         idle = min(self._late, *due) - self._clock()
@@ -264,7 +264,7 @@ class Broadcaster:
 
     def _take_in(self, newcomers: Newcomers) -> None:
         subscribers, source, framing = newcomers
-        group = self._group(source, framing)
+        group = self._audience(source, framing)
         group.members += len(subscribers)
         for subscriber in subscribers:
             subscriber.group = group
@@ -279,11 +279,11 @@ class Broadcaster:
             subscriber.seat >= 0 or subscriber in group.waiting or subscriber in self._blocked
         )
 
-    def _group(self, source: Source, framing: Framing) -> Group:
-        group = self._groups.get((source, framing))
+    def _audience(self, source: Source, framing: Framing) -> Audience:
+        group = self._audiences.get((source, framing))
         if group is None:
-            group = Group(source, framing, self._note_news, self._clock())
-            self._groups[source, framing] = group
+            group = Audience(source, framing, self._note_news, self._clock())
+            self._audiences[source, framing] = group
         return group
 
     def _watch(self, subscriber: Subscriber) -> bool:
@@ -295,12 +295,12 @@ class Broadcaster:
             return False
         return True
 
-    def _leave(self, group: Group) -> None:
+    def _leave(self, group: Audience) -> None:
         """Nobody is in it any more."""
         group.source.unsubscribe(group.tell)
-        self._groups.pop((group.source, group.framing), None)
+        self._audiences.pop((group.source, group.framing), None)
 
-    def _welcome(self, group: Group, newcomers: list[Subscriber]) -> None:
+    def _welcome(self, group: Audience, newcomers: list[Subscriber]) -> None:
         one = newcomers[0]  # the others are as this one
         if one.resume_from is not None:
             missed = group.source.resume(one.resume_from)
@@ -319,7 +319,7 @@ class Broadcaster:
 
     def _begin(
         self,
-        group: Group,
+        group: Audience,
         subscribers: list[Subscriber],
         events: list[Event],
         *,
@@ -334,7 +334,7 @@ class Broadcaster:
 
     def _open(
         self,
-        group: Group,
+        group: Audience,
         subscribers: list[Subscriber],
         events: list[Event],
         *,
@@ -362,13 +362,13 @@ class Broadcaster:
             self._send(roster, seats, data, group.reached)
             self._end(subscribers)
         self._go_on(group, roster, seats, events, data)
-        for trouble in group.old_troubles():
-            self._send(roster, seats, group.framing.trouble(trouble), group.reached)
+        for status in group.current_failures():
+            self._send(roster, seats, group.framing.encode_status(status), group.reached)
 
     def _go_on(
         self,
-        group: Group,
-        roster: Roster[Subscriber],
+        group: Audience,
+        roster: Recipients[Subscriber],
         seats: slice,
         events: list[Event],
         head: bytes = b"",
@@ -385,14 +385,14 @@ class Broadcaster:
     def _answer_late(self, now: float) -> None:
         """Begin without an event for those whose answers have lost patience."""
         later = math.inf
-        for group in list(self._groups.values()):
+        for group in list(self._audiences.values()):
             late = []
             for subscriber, deadline in group.waiting.items():
                 if deadline <= now:
                     late.append(subscriber)
                 else:
                     later = min(later, deadline)
-            for some in together(late):
+            for some in by_answer(late):
                 self._begin(group, some, [])
         # At most ten times a second: each of ten thousand may have a deadline of its own.
         self._late = max(now + 0.1, later)
@@ -401,16 +401,16 @@ class Broadcaster:
         for _ in range(len(self._news)):
             group = self._news.popleft()
             group.told = False  # before the look, so that what comes during it is told of again
-            self._for_group(self._send_troubles, group)
-            self._for_group(self._send_events, group)
+            self._for_audience(self._send_statuses, group)
+            self._for_audience(self._send_events, group)
 
-    def _send_troubles(self, group: Group) -> None:
-        for trouble in group.new_troubles():
-            if trouble.since is not None:
+    def _send_statuses(self, group: Audience) -> None:
+        for status in group.new_statuses():
+            if status.failing_since is not None:
                 self._fail_waiting(group)
-            self._send_to_all(group, group.framing.trouble(trouble))
+            self._send_to_all(group, group.framing.encode_status(status))
 
-    def _send_events(self, group: Group) -> None:
+    def _send_events(self, group: Audience) -> None:
         for event in group.source.since(group.reached):
             before, group.reached = group.reached, event.sequence
             if frame := event.frame(group.framing):
@@ -421,22 +421,22 @@ class Broadcaster:
                 seat = slice(subscriber.seat, subscriber.seat + 1)
                 self._deliver(group, group.limited, seat, event)
             waiting = [one for one in group.waiting if event.sequence > one.reached]
-            for some in together(waiting):
+            for some in by_answer(waiting):
                 self._begin(group, some, [event])
 
-    def _fail_waiting(self, group: Group) -> None:
+    def _fail_waiting(self, group: Audience) -> None:
         """The feed fails: there is no first value to wait for. Who waits for a newer one than the
         last goes on to do so."""
         if not group.source.state():
-            for some in together(group.waiting):
+            for some in by_answer(group.waiting):
                 self._begin(group, some, [], failed=True)
 
-    def _beat(self, group: Group) -> None:
+    def _beat(self, group: Audience) -> None:
         """Send a heartbeat to all who have begun; where the format has none, the newest again."""
         group.sent = self._clock()
         self._send_to_all(group, heartbeat_of(group.framing, group.source.state()))
 
-    def _send_to_all(self, group: Group, data: bytes) -> None:
+    def _send_to_all(self, group: Audience, data: bytes) -> None:
         """Send what is no event, and is not counted as one."""
         if data:  # or else the format has no way to say it
             for roster in (group.ready, group.limited):
@@ -444,8 +444,8 @@ class Broadcaster:
 
     def _deliver(
         self,
-        group: Group,
-        roster: Roster[Subscriber],
+        group: Audience,
+        roster: Recipients[Subscriber],
         seats: slice,
         event: Event,
         head: bytes = b"",
@@ -485,7 +485,7 @@ class Broadcaster:
 
     def _send(
         self,
-        roster: Roster[Subscriber],
+        roster: Recipients[Subscriber],
         seats: slice,
         data: bytes | memoryview,
         reached: int,

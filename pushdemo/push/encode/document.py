@@ -8,7 +8,7 @@ from email.utils import formatdate
 from pushdemo.push.compute.payload import Blob
 from pushdemo.push.encode.json import json_of
 from pushdemo.push.encode.xml import xml_message
-from pushdemo.push.event import CannotCarry, Event, Trouble
+from pushdemo.push.event import CannotCarry, Event, FeedStatus
 from pushdemo.push.response import MakeHead, Response
 
 
@@ -66,7 +66,7 @@ class DocumentFraming:
     def encode(self, event: Event) -> bytes:
         return self.document.response(event).encode(self.make_head)
 
-    def trouble(self, trouble: Trouble) -> bytes:  # noqa: ARG002  # PollAnswer.fail says it
+    def encode_status(self, status: FeedStatus) -> bytes:  # noqa: ARG002  # PollAnswer.fail says it
         return b""
 
     def last(self, frame: bytes) -> bytes:

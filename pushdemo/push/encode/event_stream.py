@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pushdemo.push.compute.payload import Blob, Data, Text
 from pushdemo.push.encode.json import on_one_line
-from pushdemo.push.encode.trouble import trouble_json, trouble_name
-from pushdemo.push.event import CannotCarry, Event, Trouble
+from pushdemo.push.encode.status import status_json, status_name
+from pushdemo.push.event import CannotCarry, Event, FeedStatus
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class EventStream:
         fields += [f"data: {line}" for line in lines]
         return "\n".join((*fields, "", "")).encode()
 
-    def trouble(self, trouble: Trouble) -> bytes:
-        return f"event: {trouble_name(trouble)}\ndata: {trouble_json(trouble)}\n\n".encode()
+    def encode_status(self, status: FeedStatus) -> bytes:
+        return f"event: {status_name(status)}\ndata: {status_json(status)}\n\n".encode()
 
     def last(self, frame: bytes) -> bytes:
         return frame

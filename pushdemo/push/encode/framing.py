@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pushdemo.push.event import Encoder, Event, Trouble
+from pushdemo.push.event import Encoder, Event, FeedStatus
 
 
 class Framing(Encoder, Protocol):
@@ -54,7 +54,7 @@ class Framing(Encoder, Protocol):
     @property
     def reset(self) -> bytes: ...
 
-    def trouble(self, trouble: Trouble) -> bytes:
+    def encode_status(self, status: FeedStatus) -> bytes:
         """The bytes that tell the client that a feed fails, or that it works again; empty where the
         format has no way to say it."""
 

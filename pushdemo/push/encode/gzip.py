@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 
 from pushdemo.push.encode.framing import Framing
-from pushdemo.push.event import CannotCarry, Event, Trouble
+from pushdemo.push.event import CannotCarry, Event, FeedStatus
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Gzip:
             raise CannotCarry
         return compress(frame)
 
-    def trouble(self, trouble: Trouble) -> bytes:
-        return compress(self.inner.trouble(trouble))
+    def encode_status(self, status: FeedStatus) -> bytes:
+        return compress(self.inner.encode_status(status))
 
     def last(self, frame: bytes) -> bytes:
         raise NotImplementedError("a compressed stream has no end that all clients could share")

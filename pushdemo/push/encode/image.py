@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from pushdemo.push.compute.payload import Blob
 from pushdemo.push.encode.multipart import Multipart
-from pushdemo.push.event import CannotCarry, Event, Trouble
+from pushdemo.push.event import CannotCarry, Event, FeedStatus
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Images:
             raise CannotCarry
         return b"".join((payload.data, b"\r\n", self.opening))
 
-    def trouble(self, trouble: Trouble) -> bytes:  # noqa: ARG002
+    def encode_status(self, status: FeedStatus) -> bytes:  # noqa: ARG002
         return b""
 
     def last(self, frame: bytes) -> bytes:

@@ -17,9 +17,9 @@ from email.utils import formatdate
 from urllib.parse import quote
 
 from pushdemo.push.compute.payload import Blob
-from pushdemo.push.encode.trouble import trouble_json, trouble_name
+from pushdemo.push.encode.status import status_json, status_name
 from pushdemo.push.encode.xml import xml_message
-from pushdemo.push.event import Event, Trouble
+from pushdemo.push.event import Event, FeedStatus
 
 # The characters that RFC 2046, section 5.1.1, allows in a boundary, but for the space: that may not
 # be the last one, and the header would have to quote it.
@@ -95,10 +95,10 @@ class Multipart:
             head.append(f"Feed: {quote(event.feed)}")
         return b"".join(("\r\n".join(head).encode(), b"\r\n\r\n", body, b"\r\n", self.opening))
 
-    def trouble(self, trouble: Trouble) -> bytes:
-        body = trouble_json(trouble).encode()
+    def encode_status(self, status: FeedStatus) -> bytes:
+        body = status_json(status).encode()
         head = (
-            f"\r\nEvent: {trouble_name(trouble)}\r\n"
+            f"\r\nEvent: {status_name(status)}\r\n"
             "Content-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n"
             "\r\n"

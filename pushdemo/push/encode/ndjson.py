@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 
 from pushdemo.push.encode.json import json_of, on_one_line
-from pushdemo.push.encode.trouble import trouble_json
-from pushdemo.push.event import Event, Trouble
+from pushdemo.push.encode.status import status_json
+from pushdemo.push.event import Event, FeedStatus
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class NdJson:
         )
         return on_one_line(f'{head[:-1]},"value":{value}}}').encode() + b"\n"
 
-    def trouble(self, trouble: Trouble) -> bytes:
-        return trouble_json(trouble).encode() + b"\n"
+    def encode_status(self, status: FeedStatus) -> bytes:
+        return status_json(status).encode() + b"\n"
 
     def last(self, frame: bytes) -> bytes:
         return frame

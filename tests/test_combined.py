@@ -1,4 +1,4 @@
-"""A mix: several channels as one, for subscribers that come and go and come back."""
+"""A combined channel: several channels as one, for subscribers that come and go and come back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pushdemo.push.channel import Channel
+from pushdemo.push.combined import CombinedChannel, CombinedChannels
 from pushdemo.push.compute.payload import Data
 from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import Event, Value
-from pushdemo.push.mix import Mix, Mixes
 from pushdemo.push.position import position_of
 from tests.history import Client, Connected, Disconnected, Published, Reset, Seen
 from tests.judging import judge
@@ -43,9 +43,9 @@ def seen(events: list[Event]) -> list[tuple[str, int]]:
     return [(event.feed, number(event)) for event in events]
 
 
-def two(history: int = 5) -> tuple[Channel, Channel, Mix]:
+def two(history: int = 5) -> tuple[Channel, Channel, CombinedChannel]:
     a, b = Channel("a", history=history, epoch="a"), Channel("b", history=history, epoch="b")
-    return a, b, Mix([a, b])
+    return a, b, CombinedChannel([a, b])
 
 
 def deaf() -> None:
@@ -56,39 +56,39 @@ def deaf() -> None:
 
 
 def test_a_newcomer_sees_the_newest_of_each_feed() -> None:
-    a, b, mix = two()
+    a, b, combined = two()
     for channel in (a, a, b, b, b):
         publish(channel)
-    mix.subscribe(deaf)
-    assert sorted(seen(mix.state())) == [("a", 2), ("b", 3)]
+    combined.subscribe(deaf)
+    assert sorted(seen(combined.state())) == [("a", 2), ("b", 3)]
     publish(a)
-    assert sorted(seen(mix.state())) == [("a", 3), ("b", 3)]
+    assert sorted(seen(combined.state())) == [("a", 3), ("b", 3)]
 
 
 def test_a_feed_without_a_value_is_not_in_the_state() -> None:
-    a, _, mix = two()
+    a, _, combined = two()
     publish(a)
-    mix.subscribe(deaf)
-    assert seen(mix.state()) == [("a", 1)]
+    combined.subscribe(deaf)
+    assert seen(combined.state()) == [("a", 1)]
 
 
 def test_events_come_in_the_order_in_which_they_were_published() -> None:
-    a, b, mix = two()
+    a, b, combined = two()
     told: list[int] = []
-    mix.subscribe(lambda: told.append(mix.reached))
+    combined.subscribe(lambda: told.append(combined.reached))
     for channel in (a, b, b, a, b):
         publish(channel)
-    assert seen(mix.since(0)) == [("a", 1), ("b", 1), ("b", 2), ("a", 2), ("b", 3)]
-    assert [event.sequence for event in mix.since(0)] == told == [1, 2, 3, 4, 5]
-    assert seen(mix.since(3)) == [("a", 2), ("b", 3)]
+    assert seen(combined.since(0)) == [("a", 1), ("b", 1), ("b", 2), ("a", 2), ("b", 3)]
+    assert [event.sequence for event in combined.since(0)] == told == [1, 2, 3, 4, 5]
+    assert seen(combined.since(3)) == [("a", 2), ("b", 3)]
 
 
 def test_an_id_is_made_of_the_channels_ids() -> None:
-    a, b, mix = two()
-    mix.subscribe(deaf)
+    a, b, combined = two()
+    combined.subscribe(deaf)
     for channel in (a, b, b):
         publish(channel)
-    assert [event.id for event in mix.since(0)] == ["a-1.b-0", "a-1.b-1", "a-1.b-2"]
+    assert [event.id for event in combined.since(0)] == ["a-1.b-0", "a-1.b-1", "a-1.b-2"]
 
 
 def test_an_event_is_encoded_once_and_before_anybody_is_told() -> None:
@@ -99,40 +99,40 @@ def test_an_event_is_encoded_once_and_before_anybody_is_told() -> None:
             Counting.encoded += 1
             return super().encode(event)
 
-    a, b, mix = two()
+    a, b, combined = two()
     at_telling: list[int] = []
     for _ in range(2):
-        mix.subscribe(lambda: at_telling.append(Counting.encoded), Counting())
+        combined.subscribe(lambda: at_telling.append(Counting.encoded), Counting())
     for channel in (a, b):
         publish(channel)
-    mix.state()[0].frame(Counting())
+    combined.state()[0].frame(Counting())
     assert at_telling == [1, 1, 2, 2] or at_telling == [1, 2]
 
 
 def test_its_channels_are_watched_while_it_is() -> None:
-    a, b, mix = two()
+    a, b, combined = two()
     listeners = [lambda: None, lambda: None]
     for listener in listeners:
-        mix.subscribe(listener)
+        combined.subscribe(listener)
     for listener in listeners:
         assert a.watched
         assert b.watched
-        mix.unsubscribe(listener)
-        mix.unsubscribe(listener)  # twice is no error
+        combined.unsubscribe(listener)
+        combined.unsubscribe(listener)  # twice is no error
     assert not a.watched
     assert not b.watched
 
 
 def test_ids_survive_a_rest_of_the_mix_and_the_mix_itself() -> None:
-    a, b, mix = two()
-    mix.subscribe(deaf)
+    a, b, combined = two()
+    combined.subscribe(deaf)
     publish(a)
     publish(b)
-    last_id = mix.since(0)[-1].id
-    mix.unsubscribe(deaf)
+    last_id = combined.since(0)[-1].id
+    combined.unsubscribe(deaf)
     for channel in (b, a, b):
         publish(channel)
-    for source in (mix, Mix([a, b])):
+    for source in (combined, CombinedChannel([a, b])):
         source.subscribe(deaf)
         missed = source.resume(position_of(last_id))
         assert missed is not None
@@ -141,80 +141,80 @@ def test_ids_survive_a_rest_of_the_mix_and_the_mix_itself() -> None:
 
 
 def test_a_client_that_stops_half_way_through_what_it_missed_sees_none_of_it_twice() -> None:
-    """It saw b's newest event before a's, and the mix, when it starts again, has them the other way
-    round."""
-    a, b, mix = two()
-    mix.subscribe(deaf)
+    """It saw b's newest event before a's, and the combined channel has them the other way
+    round when it starts again."""
+    a, b, combined = two()
+    combined.subscribe(deaf)
     publish(b)
-    last_id = mix.since(0)[-1].id
+    last_id = combined.since(0)[-1].id
     publish(a)
-    mix.unsubscribe(deaf)
-    mix.subscribe(deaf)
-    missed = mix.resume(position_of(last_id))
+    combined.unsubscribe(deaf)
+    combined.subscribe(deaf)
+    missed = combined.resume(position_of(last_id))
     assert missed is not None
     assert seen(missed) == [("a", 1)]
-    assert mix.resume(position_of(missed[0].id)) == []
+    assert combined.resume(position_of(missed[0].id)) == []
 
 
 def test_who_resumes_gets_the_very_events_that_all_others_got_and_in_their_order() -> None:
-    a, b, mix = two()
-    mix.subscribe(deaf)
+    a, b, combined = two()
+    combined.subscribe(deaf)
     for channel in (a, b, b, a, b):
         publish(channel)
-    resumed = mix.resume(position_of("a-1.b-1"))
+    resumed = combined.resume(position_of("a-1.b-1"))
     assert resumed is not None
     assert seen(resumed) == [("b", 2), ("a", 2), ("b", 3)]
-    assert [id(event) for event in resumed] == [id(event) for event in mix.since(2)]
+    assert [id(event) for event in resumed] == [id(event) for event in combined.since(2)]
 
 
 def test_who_resumes_before_the_mix_has_heard_of_an_event_is_told_of_it_later() -> None:
-    a, _, mix = two()
+    a, _, combined = two()
     resumed: list[list[Event] | None] = []
     a.subscribe(
-        lambda: resumed.append(mix.resume(position_of("a-0.b-0")))
-    )  # is told before the mix
-    mix.subscribe(deaf)
+        lambda: resumed.append(combined.resume(position_of("a-0.b-0")))
+    )  # is told before the combined channel
+    combined.subscribe(deaf)
     publish(a)
     assert resumed == [[]]
-    assert seen(mix.since(0)) == [("a", 1)]
+    assert seen(combined.since(0)) == [("a", 1)]
 
 
 @pytest.mark.parametrize(
     "last_id", ["", "a-1", "a-1.b-1.c-1", "b-1.a-1", "a-9.b-1", "a-1.x-1", "a-1.", ".", "a-1+b-1"]
 )
 def test_an_id_that_is_none_of_its_own_cannot_be_resumed_from(last_id: str) -> None:
-    a, b, mix = two()
-    mix.subscribe(deaf)
+    a, b, combined = two()
+    combined.subscribe(deaf)
     publish(a)
     publish(b)
-    assert mix.resume(position_of("a-1.b-1")) == []
-    assert mix.resume(position_of(last_id)) is None
+    assert combined.resume(position_of("a-1.b-1")) == []
+    assert combined.resume(position_of(last_id)) is None
 
 
 def test_one_feed_s_gap_is_enough_to_say_that_it_cannot() -> None:
-    a, b, mix = two(history=2)
-    mix.subscribe(deaf)
+    a, b, combined = two(history=2)
+    combined.subscribe(deaf)
     for channel in (a, b, a, a, a):
         publish(channel)
-    assert mix.resume(position_of("a-1.b-1")) is None
-    resumed = mix.resume(position_of("a-2.b-1"))
+    assert combined.resume(position_of("a-1.b-1")) is None
+    resumed = combined.resume(position_of("a-2.b-1"))
     assert resumed is not None
     assert seen(resumed) == [("a", 3), ("a", 4)]
 
 
 def test_the_same_channels_are_the_same_mix_for_as_long_as_somebody_has_it() -> None:
     a, b, _ = two()
-    mixes = Mixes()
-    assert mixes.source([a]) is a
-    mix = mixes.source([a, b])
-    assert mixes.source([a, b]) is mix
-    mix.subscribe(deaf)
-    weak = weakref.ref(mix)
-    del mix
+    combinations = CombinedChannels()
+    assert combinations.source([a]) is a
+    combined = combinations.source([a, b])
+    assert combinations.source([a, b]) is combined
+    combined.subscribe(deaf)
+    weak = weakref.ref(combined)
+    del combined
     gc.collect()
     assert weak() is not None
     found = weak()
-    assert found is mixes.source([a, b])
+    assert found is combinations.source([a, b])
     assert found is not None
     found.unsubscribe(deaf)
     del found
@@ -238,9 +238,9 @@ class Begins:
 def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
     blanks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot take the first of that at once; and what it has next has no number in the mix."""
+    """It cannot take the first of that at once; and what it has next has no number there."""
     monkeypatch.setattr(sockets, "SEND_BUFFER", 4096)
-    a, b, mix = two()
+    a, b, combined = two()
     for channel in (a, b, a, a):
         publish(channel, blanks=blanks)
     broadcaster = Broadcaster()
@@ -249,7 +249,9 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
         client.settimeout(HANG)
         client.connect(listener.getsockname())
         server, _ = listener.accept()
-        broadcaster.attach([server], Begins(), mix, FRAMING, resume_from=position_of("a-1.b-1"))
+        broadcaster.attach(
+            [server], Begins(), combined, FRAMING, resume_from=position_of("a-1.b-1")
+        )
         with client.makefile("rb") as file:
             missed = [json.loads(file.readline()) for _ in range(2)]
             publish(b)
@@ -266,9 +268,9 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
 class Subscriber:
     """What a stream does with a source: it sends what there is, and at each news what is new."""
 
-    def __init__(self, name: str, mix: Mix) -> None:
-        self.mix = mix
-        self.client = Client(name, mix.name.split("+"))
+    def __init__(self, name: str, combined: CombinedChannel) -> None:
+        self.combined = combined
+        self.client = Client(name, combined.name.split("+"))
         self.last_id: str | None = None
         self.connected = False
         self.unread: list[Event] = []
@@ -276,17 +278,17 @@ class Subscriber:
 
     def connect(self) -> None:
         self.connected = True
-        self.mix.subscribe(self.hear, FRAMING)
-        self.reached = self.mix.reached
-        missed = None if self.last_id is None else self.mix.resume(position_of(self.last_id))
+        self.combined.subscribe(self.hear, FRAMING)
+        self.reached = self.combined.reached
+        missed = None if self.last_id is None else self.combined.resume(position_of(self.last_id))
         self.client.entries.append(Connected(0.0, self.last_id))
         if self.last_id is not None and missed is None:
             self.client.entries.append(Reset(0.0))
-        self.unread = self.mix.state() if missed is None else missed
+        self.unread = self.combined.state() if missed is None else missed
         assert all(event.sequence <= self.reached for event in self.unread)
 
     def hear(self) -> None:
-        events = self.mix.since(self.reached)
+        events = self.combined.since(self.reached)
         self.reached = max([self.reached, *(event.sequence for event in events)])
         self.unread += events
 
@@ -297,13 +299,13 @@ class Subscriber:
 
     def leave(self) -> None:
         self.connected = False
-        self.mix.unsubscribe(self.hear)
+        self.combined.unsubscribe(self.hear)
         self.client.entries.append(Disconnected(0.0))
         self.unread = []
 
 
 class World:
-    """Channels, a mix of them, and subscribers that come and go. What they see is recorded."""
+    """Channels, all of them combined, and subscribers that come and go, with what they see."""
 
     def __init__(self, histories: list[int], subscribers: int) -> None:
         self.now = 0
@@ -311,9 +313,9 @@ class World:
             Channel(name, history=history, epoch=name, clock=lambda: self.now)
             for name, history in zip("abc", histories, strict=False)
         ]
-        self.alone: set[Channel] = set()  # channels that somebody watches without the mix
-        self.mix = Mix(self.channels)
-        self.subscribers = [Subscriber(f"client {n}", self.mix) for n in range(subscribers)]
+        self.alone: set[Channel] = set()  # channels that somebody watches alone
+        self.combined = CombinedChannel(self.channels)
+        self.subscribers = [Subscriber(f"client {n}", self.combined) for n in range(subscribers)]
         self.published: list[Published] = []
 
     def publish(self, which: int) -> None:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from pushdemo.push.channel import Source
 from pushdemo.push.deliver.answer import Answer
-from pushdemo.push.deliver.roster import Roster
+from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.encode.framing import Framing
-from pushdemo.push.event import Event, Trouble
+from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.position import Position
 
 
@@ -46,7 +46,7 @@ class Subscriber:
         on_close: Callable[[], None],
     ) -> None:
         self.sock = sock
-        self.group: Group | None = None
+        self.group: Audience | None = None
         self.answer: Answer | None = answer
         self.resume_from = resume_from
         self.limit = limit
@@ -65,7 +65,7 @@ class Newcomers(NamedTuple):
     framing: Framing
 
 
-class Group:
+class Audience:
     """See the module.
 
     reached: the number of the event that was last sent to all of them.
@@ -74,21 +74,32 @@ class Group:
     waiting: those whose response has not begun, and when their answer loses patience. Blocked
         clients are in none of these.
     members: how many there are in all.
-    troubles: the number of each feed's last trouble that they were told of.
+    statuses: the number of each feed's last trouble that they were told of.
     told: that there are news, and it has not been looked since.
     sent: when something was last sent to all, in the clock's seconds.
     """
 
-    __slots__ = ("framing", "limited", "members", "reached", "ready", "sent", "source", "tell",
-                 "told", "troubles", "waiting")  # fmt: skip
+    __slots__ = (
+        "framing",
+        "limited",
+        "members",
+        "reached",
+        "ready",
+        "sent",
+        "source",
+        "statuses",
+        "tell",
+        "told",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(
-        self, source: Source, framing: Framing, note: Callable[[Group], None], now: float
+        self, source: Source, framing: Framing, note: Callable[[Audience], None], now: float
     ) -> None:
         self.source = source
         self.framing = framing
-        self.ready: Roster[Subscriber] = Roster()
-        self.limited: Roster[Subscriber] = Roster()
+        self.ready: Recipients[Subscriber] = Recipients()
+        self.limited: Recipients[Subscriber] = Recipients()
         self.waiting: dict[Subscriber, float] = {}
         self.members = 0
         self.sent = now
@@ -101,33 +112,34 @@ class Group:
 
         self.tell = tell
         # Before it listens: only a trouble that comes now is about those who come now.
-        self.troubles = {trouble.feed: trouble.number for trouble in source.troubles()}
+        self.statuses = {status.feed: status.number for status in source.statuses()}
         source.subscribe(tell, framing)
         self.reached = source.reached
 
-    def place(self, subscriber: Subscriber) -> Roster[Subscriber]:
+    def place(self, subscriber: Subscriber) -> Recipients[Subscriber]:
         return self.ready if subscriber.limit is None else self.limited
 
     def sent_of(self, events: list[Event]) -> list[Event]:
         """Those of the events that have been sent to all: the others still will be."""
         return [event for event in events if event.sequence <= self.reached]
 
-    def old_troubles(self) -> list[Trouble]:
+    def current_failures(self) -> list[FeedStatus]:
         """Those that go on and that all have been told of: the others still will be."""
         return [
-            trouble
-            for trouble in self.source.troubles()
-            if trouble.since is not None and trouble.number <= self.troubles.get(trouble.feed, 0)
+            status
+            for status in self.source.statuses()
+            if status.failing_since is not None
+            and status.number <= self.statuses.get(status.feed, 0)
         ]
 
-    def new_troubles(self) -> list[Trouble]:
+    def new_statuses(self) -> list[FeedStatus]:
         """Those that have not been told of."""
-        new = [t for t in self.source.troubles() if t.number > self.troubles.get(t.feed, 0)]
-        self.troubles.update((trouble.feed, trouble.number) for trouble in new)
+        new = [t for t in self.source.statuses() if t.number > self.statuses.get(t.feed, 0)]
+        self.statuses.update((status.feed, status.number) for status in new)
         return new
 
 
-def together(subscribers: Iterable[Subscriber]) -> Iterator[list[Subscriber]]:
+def by_answer(subscribers: Iterable[Subscriber]) -> Iterator[list[Subscriber]]:
     """Those who came together, as a list each: they have one answer."""
     for _, some in groupby(list(subscribers), key=lambda subscriber: id(subscriber.answer)):
         yield list(some)

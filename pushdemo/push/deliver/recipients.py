@@ -26,7 +26,7 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 
 
-class Roster(Generic[M]):
+class Recipients(Generic[M]):
     """See the module. A member is in one roster at a time."""
 
     __slots__ = ("_backwards", "_fds", "_members", "_socks")

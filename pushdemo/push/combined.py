@@ -1,8 +1,9 @@
-"""A mix: several channels as one, their events in the order in which they came.
+"""A combined channel: several channels as one, with their events in the order of their arrival.
 
-Its events have numbers of its own, which only its subscribers see. An event's id is made of the
-ids that the channels had reached, one each, in the mix's order: so it stays good while the mix has
-no subscribers, and hears nothing, and for another mix of the same channels.
+Its events have sequence numbers of its own, which only its subscribers see. An event's id contains
+one place for each channel, in the order of the channels: the last event of that channel so far. So
+an id stays valid while the combined channel has no subscribers, and receives no events, and it is
+valid for another combined channel of the same channels.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from pushdemo.push.channel import Channel, Listener, Listeners, Source
-from pushdemo.push.event import Encoder, Event, Trouble
+from pushdemo.push.event import Encoder, Event, FeedStatus
 from pushdemo.push.position import Place, Position, id_of
 
 
 class _Part:
-    """One channel of a mix, and which of its events the mix has made its own.
+    """One of the channels, and those of its events that the combined channel has taken.
 
-    reached: the channel's number of the last.
-    events: the last few, each with the channel's number and as the mix sends it.
+    reached: the last of them, by the number that it has in its own channel.
+    events: the last few of them: the number in its own channel, and the event as it is sent.
     """
 
     def __init__(self, channel: Channel, listener: Listener) -> None:
@@ -32,7 +33,7 @@ class _Part:
         self.events: deque[tuple[int, Event]] = deque(maxlen=channel.history)
 
 
-class Mix:
+class CombinedChannel:
     """See the module. Every method may be called from any thread."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
@@ -76,15 +77,15 @@ class Mix:
             places[number] = places[number]._replace(sequence=event.sequence)
             own_id = id_of(places)
             if own is None or own.id != own_id:
-                # From before the mix had subscribers, or from its start, which puts what there is
-                # in an order that need not be the one in which this client has seen some of it.
-                # It gets its id now, and no number: it is old.
+                # The event is from before there were subscribers, or from `_start`, whose order of
+                # the events may differ from the order in which this client received some of them.
+                # It is given its id now, and no number, because it is old.
                 own = Event(0, own_id, event.feed, event.value)
             resumed.append(own)
         return resumed
 
-    def troubles(self) -> list[Trouble]:
-        return [trouble for part in self._parts for trouble in part.channel.troubles()]
+    def statuses(self) -> list[FeedStatus]:
+        return [status for part in self._parts for status in part.channel.statuses()]
 
     def subscribe(self, listener: Listener, encoder: Encoder | None = None) -> None:
         with self._lock:
@@ -119,7 +120,7 @@ class Mix:
             part.events.clear()
 
     def _take(self, number: int, events: list[Event]) -> list[Event]:
-        """Make a channel's events the mix's own."""
+        """Take a channel's events, and return them with ids and numbers of the combined channel."""
         part = self._parts[number]
         taken = []
         for event in events:
@@ -139,24 +140,26 @@ class Mix:
             listeners = Listeners(self._listeners)
         for event in taken:
             listeners.prepare(event)
-        listeners.tell()  # though nothing was taken: then it is of a trouble
+        listeners.tell()  # also when no event was taken: then there is a new status
 
 
-class Mixes:
-    """The mixes in use: one for all streams of the same channels."""
+class CombinedChannels:
+    """The combined channels in use: one for all streams of the same channels."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Weak, so that a mix lives as long as its streams, whatever combinations are asked for.
-        self._mixes: WeakValueDictionary[tuple[Channel, ...], Mix] = WeakValueDictionary()
+        # Weak references: clients choose the combinations, and each lives as long as its streams.
+        self._combined: WeakValueDictionary[tuple[Channel, ...], CombinedChannel] = (
+            WeakValueDictionary()
+        )
 
     def source(self, channels: Sequence[Channel]) -> Source:
-        """What streams of these channels, at least one, are streams of."""
+        """The source for a stream of these channels, of which there is at least one."""
         if len(channels) == 1:
             return channels[0]
         key = tuple(channels)
         with self._lock:
-            mix = self._mixes.get(key)
-            if mix is None:
-                mix = self._mixes[key] = Mix(channels)
-            return mix
+            combined = self._combined.get(key)
+            if combined is None:
+                combined = self._combined[key] = CombinedChannel(channels)
+            return combined

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushdemo.push.deliver.roster import Roster
+from pushdemo.push.deliver.recipients import Recipients
 
 pytestmark = pytest.mark.usefixtures("in_c")
 
@@ -44,24 +44,24 @@ def guests() -> Iterator[list[Guest]]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_who_is_in_it_is_sent_to_and_nobody_else(guests: list[Guest], steps: list[int]) -> None:
     """Each step seats a guest, or takes it out if it is seated."""
-    roster: Roster[Guest] = Roster()
+    recipients: Recipients[Guest] = Recipients()
     seated: set[Guest] = set()
     for number in steps:
         guest = guests[number]
         if guest in seated:
-            roster.remove(guest)
+            recipients.remove(guest)
             assert guest.seat == -1
         else:
-            roster.add(guest)
-            assert guest.seat == len(roster) - 1
+            recipients.add(guest)
+            assert guest.seat == len(recipients) - 1
         seated ^= {guest}
-        assert len(roster) == len(seated)
-        assert set(roster[:]) == seated
-        assert [one.seat for one in roster[:]] == list(range(len(seated)))
-    assert roster.send(b"event", slice(None)) == []
+        assert len(recipients) == len(seated)
+        assert set(recipients[:]) == seated
+        assert [one.seat for one in recipients[:]] == list(range(len(seated)))
+    assert recipients.send(b"event", slice(None)) == []
     assert [guest.got() for guest in guests] == [b"event" * (guest in seated) for guest in guests]
-    for guest in roster[:]:
-        roster.remove(guest)
+    for guest in recipients[:]:
+        recipients.remove(guest)
 
 
 @given(st.integers(1, 7), st.sets(st.integers(0, 7)))
@@ -69,29 +69,29 @@ def test_who_is_in_it_is_sent_to_and_nobody_else(guests: list[Guest], steps: lis
 def test_the_last_seats_stay_the_same_guests_when_some_of_them_leave(
     guests: list[Guest], start: int, leaving: set[int]
 ) -> None:
-    roster: Roster[Guest] = Roster()
+    recipients: Recipients[Guest] = Recipients()
     for guest in guests:
-        roster.add(guest)
+        recipients.add(guest)
     late = set(guests[start:])
     for number in leaving:
         if number >= start:
-            roster.remove(guests[number])
+            recipients.remove(guests[number])
             late.discard(guests[number])
-    assert set(roster[start:]) == late
-    assert roster.send(b"late", slice(start, None)) == []
+    assert set(recipients[start:]) == late
+    assert recipients.send(b"late", slice(start, None)) == []
     assert {guest for guest in guests if guest.got()} == late
-    for guest in roster[:]:
-        roster.remove(guest)
+    for guest in recipients[:]:
+        recipients.remove(guest)
 
 
 def test_who_is_gone_is_told_of_and_none_is_always_the_last() -> None:
-    roster: Roster[Guest] = Roster()
+    recipients: Recipients[Guest] = Recipients()
     gone = [Guest() for _ in range(3)]
     for guest in gone:
         guest.client.close()
-        roster.add(guest)
+        recipients.add(guest)
     there = [(guest, -1) for guest in gone]
-    orders = [roster.send(b"event", slice(None)) for _ in range(4)]
+    orders = [recipients.send(b"event", slice(None)) for _ in range(4)]
     assert sorted(map(there.__eq__, orders)) == [False, False, True, True]
     assert all(order in (there, there[::-1]) for order in orders)
     assert orders[0] != orders[1]
