@@ -62,10 +62,7 @@ def test_a_route_may_write_a_controller_s_name_with_dashes() -> None:
     "path", ["/nothing", "/_private", "/private", "/of_two_words/index/7/8", "/__init__"]
 )
 def test_where_there_is_no_controller_the_answer_is_404(controllers: Any, path: str) -> None:
-    assert ask(controllers, path) == (
-        404,
-        "404 Not Found\n\nThere is nothing at this address; see / for what there is.\n",
-    )
+    assert ask(controllers, path) == (404, "404 Not Found\n\nThere is nothing at this address.\n")
 
 
 @pytest.mark.parametrize("path", ["/failing", "/unreadable"])

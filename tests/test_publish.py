@@ -130,7 +130,7 @@ def test_pages_can_ask_which_feeds_there_are(server: Paster) -> None:
     assert list(feeds)[-2:] == ["outside", "empty"]
     assert feeds["outside"] == {
         "name": "outside",
-        "url": "/server/index/outside",
+        "url": "index/outside",
         "type": "image/png",
     }
 

@@ -12,7 +12,8 @@ from email.utils import formatdate
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from pushdemo.lib.base import BaseController, abort, app_globals, request, response, url
+from pushdemo.lib.addresses import reference
+from pushdemo.lib.base import BaseController, abort, app_globals, request, response
 from pushdemo.lib.negotiation import FORMATS, choose
 from pushdemo.lib.stream_request import BadRequest, StreamRequest, check_lengths, read
 from pushdemo.push.channel import Channel, Source
@@ -73,15 +74,21 @@ class ServerController(BaseController):
             abort(503, "All streams are taken. Try again in a few seconds.", [RETRY_AFTER])
 
     def feeds(self) -> str:
-        """The feeds there are, for pages that show them: their names and addresses, and the type
-        of the newest value, or null where there is none yet."""
+        """The feeds there are, as JSON, for pages that show them: a list of objects with `name`,
+        `url` and `type`.
+
+        url: a reference (RFC 3986, section 4.1), which the client resolves against the address of
+            this list. It is relative, because the application may be behind a prefix that it does
+            not know.
+        type: the media type of the newest value; null where there is none yet.
+        """
         response.content_type = "application/json"
         response.headers.update(self._headers())
         return json.dumps(
             [
                 {
                     "name": channel.name,
-                    "url": url("/server/index/" + quote(channel.name)),
+                    "url": reference(request.environ, f"/server/index/{quote(channel.name)}"),
                     "type": None if channel.newest is None else _type_of(channel.newest),
                 }
                 for channel in app_globals.channels.values()

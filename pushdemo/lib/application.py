@@ -51,7 +51,7 @@ class Application:
     def _find(self, variables: dict[str, str]) -> Any:
         name = variables.get("controller")
         if name is None:
-            raise HTTPNotFound("There is nothing at this address; see / for what there is.")
+            raise HTTPNotFound("There is nothing at this address.")
         module = self._module(name.replace("-", "_"))
         class_name = (
             name.replace("-", " ").replace("_", " ").title().replace(" ", "") + "Controller"

@@ -7,6 +7,10 @@ What a client may send and Paste fails on is left out or refused here, at the do
 - an If-Modified-Since that is no date, or lies in the future: it is ignored (RFC 9110, section
   13.1.3);
 - a Range: it is ignored (RFC 9110, section 14.2), as the files are small.
+
+A directory's address without a slash at its end is redirected to the one with it. Paste redirects
+to an absolute address, which is wrong behind a proxy that removes a prefix or adds TLS; here the
+Location is a relative reference (RFC 9110, section 10.2.2).
 """
 
 from __future__ import annotations
@@ -19,7 +23,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from paste.httpexceptions import HTTPMovedPermanently
 from paste.urlparser import StaticURLParser
+
+from pushdemo.lib.addresses import reference
 
 LONGEST_DATE = 64  # characters
 
@@ -29,7 +36,7 @@ class StaticFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = str(directory)
-        self._parser = StaticURLParser(self._directory)
+        self._parser = _Parser(self._directory)
 
     def has(self, path: str) -> bool:
         """Whether there is a file or a directory at that path."""
@@ -40,6 +47,16 @@ class StaticFiles:
         if not _is_past_date(environ.get("HTTP_IF_MODIFIED_SINCE", "")):
             environ.pop("HTTP_IF_MODIFIED_SINCE", None)
         body: Iterable[bytes] = self._parser(environ, start_response)
+        return body
+
+
+class _Parser(StaticURLParser):  # type: ignore[misc]  # Paste publishes no types
+    def add_slash(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        location = reference(environ, "/")
+        if query := environ.get("QUERY_STRING"):
+            location += f"?{query}"
+        moved = HTTPMovedPermanently(f"See {location}", headers=[("Location", location)])
+        body: Iterable[bytes] = moved.wsgi_application(environ, start_response)
         return body
 
 

@@ -9,6 +9,7 @@
 (() => {
   'use strict';
 
+  const ROOT = new URL('.', document.currentScript.src); // where the application is mounted
   const feeds = new Map(); // by name, the element that shows a feed's value
   const images = new Map(); // an <img>, and its address
   const details = document.querySelector('details');
@@ -17,8 +18,9 @@
   let joined = false;
 
   async function list() {
-    const answer = await fetch('/server/feeds', { cache: 'no-store' });
-    return answer.ok ? answer.json() : [];
+    const answer = await fetch(new URL('server/feeds', ROOT), { cache: 'no-store' });
+    const all = answer.ok ? await answer.json() : [];
+    return all.map((feed) => ({ ...feed, url: new URL(feed.url, answer.url).href }));
   }
 
   async function build() {
@@ -32,7 +34,7 @@
     });
     if (shown.length) {
       const names = shown.map(({ name }) => encodeURIComponent(name)).join('+');
-      stream = new WatchedStream(`/server/index/${names}`, (message) => {
+      stream = new WatchedStream(new URL(`server/index/${names}`, ROOT), (message) => {
         if (message.type === 'part') render(feeds.get(message.feed ?? shown[0].name), message);
       });
     }

@@ -2,14 +2,14 @@
  *
  *     const request = new MultipartXMLHttpRequest();
  *     request.multipart = true;                    // before open(), as in old Gecko
- *     request.open('GET', '/server/index');
+ *     request.open('GET', 'server/index');
  *     request.onload = (event) => console.log(event.target.responseXML);   // once per part
  *     request.send();
  *
  * Every part runs the readyStates 2, 3 and 4, fires `load`, and goes back to 1. The end of the
  * stream fires `loadend`. With multipart left false the class is the browser's own.
  *
- * <script src="/multipart-xhr.js" data-install></script> also puts the class in the place of
+ * <script src="multipart-xhr.js" data-install></script> also puts the class in the place of
  * window.XMLHttpRequest, for pages written in 2009. Works in dedicated and shared workers too
  * (importScripts), where there is no DOMParser and so no responseXML.
  */

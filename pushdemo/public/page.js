@@ -1,4 +1,4 @@
-// The root page: shows what /server/index pushes while the page is open.
+// The root page: shows what the server pushes, from server/index, while the page is open.
 'use strict';
 
 const LINES = 100;
@@ -10,7 +10,10 @@ let shown = false; // a value has been
 let computed = null; // when the newest value was
 let ticking = null;
 
-const stream = new WatchedStream('/server/index', (message) => {
+// Beside this script, wherever the application is mounted.
+const address = new URL('server/index', document.currentScript.src);
+
+const stream = new WatchedStream(address, (message) => {
   if (message.type === 'part') show(message);
   else if (message.type === 'reset') add('Something may be missing here.', 'gap');
   else if (message.type === 'trouble') add(troubleOf(message), 'gap');

@@ -1,10 +1,11 @@
 /* What a page needs to watch a stream, together with all other tabs if the browser can do that.
  *
- *     const stream = new WatchedStream('/server/index', (message) => console.log(message));
+ *     const stream = new WatchedStream('server/index', (message) => console.log(message));
  *     stream.join();    // and leave() in pagehide, join() again in pageshow
  *
- * The messages are stream.js's. Needs multipart-xhr.js and stream.js, for browsers that have no
- * shared workers (Chrome on Android), or do not let this page have one.
+ * The stream's address may be relative to the page; the worker's script is the one beside this
+ * script. The messages are stream.js's. Needs multipart-xhr.js and stream.js, for browsers that
+ * have no shared workers (Chrome on Android), or do not let this page have one.
  */
 'use strict';
 
@@ -13,14 +14,18 @@
 const PATIENCE = 5_000;
 
 class WatchedStream {
+  static #script = document.currentScript.src;
   #url;
   #tell;
   #lastId = null;
   #link = null; // to whoever holds the stream: { say, close }
   #timer;
 
+  /** url: a text or a URL. tell is called with each message. */
   constructor(url, tell) {
-    this.#url = url;
+    // Absolute: a worker would resolve it against its own address, and two pages that write one
+    // address in two ways must have the same worker.
+    this.#url = new URL(url, document.baseURI).href;
     this.#tell = tell;
   }
 
@@ -44,7 +49,8 @@ class WatchedStream {
   #useWorker() {
     let port;
     try {
-      ({ port } = new SharedWorker('/stream-worker.js', { name: this.#url }));
+      const worker = new URL('stream-worker.js', WatchedStream.#script);
+      ({ port } = new SharedWorker(worker, { name: this.#url }));
     } catch {
       this.#useOwn(); // there are none, or not for this page
       return;
