@@ -1,0 +1,22 @@
+"""Tell whoever has started this process that it is ready: the protocol of sd_notify(3).
+
+NOTIFY_SOCKET names a datagram socket. systemd sets it for services of Type=notify, and `pushdemo
+run` for its broadcaster.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+VARIABLE = "NOTIFY_SOCKET"
+READY = b"READY=1"
+
+
+def say_ready() -> None:
+    """Say it, if somebody wants to know. Raises OSError where nobody listens there."""
+    address = os.environ.get(VARIABLE)
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            # An @ stands for the NUL of Linux's abstract sockets.
+            sock.sendto(READY, "\0" + address[1:] if address.startswith("@") else address)
