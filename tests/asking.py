@@ -17,7 +17,9 @@ class Answer:
     """The response to a request that was made just now; close it, as a server does."""
 
     def __init__(self, app: Any, path: str, method: str = "GET", **headers: str) -> None:
-        request = Request.blank(path, method=method, headers=headers)
+        # As of a server with threads: one that has a single thread is given no stream.
+        environ: Any = {"wsgi.multithread": True}
+        request = Request.blank(path, environ=environ, method=method, headers=headers)
         status, header_list, self._body = request.call_application(lint.middleware(app))
         self.status = int(status.split()[0])
         self.headers = ResponseHeaders(header_list)

@@ -22,7 +22,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not hasattr(sockets, "_sockets"):
         raise pytest.UsageError("there is no compiled part to test")
     compiled = Path(sys.modules["pushdemo.push.deliver._sockets"].__file__ or "")
-    if compiled.parent != session.config.rootpath / "pushdemo" / "push":
+    if compiled.parent != session.config.rootpath / "pushdemo" / "push" / "deliver":
         raise pytest.UsageError(f"the compiled part is that of another checkout: {compiled}")
     code = compiled.read_bytes()
     for wanted in ("__asan_report_", "__ubsan_handle_"):

@@ -25,6 +25,7 @@ from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import CannotCarry, Event, Value
+from pushdemo.push.places import Places
 from pushdemo.push.position import Position, position_of
 from pushdemo.push.response import Headers, Response
 from pushdemo.push.stream import Streams
@@ -270,7 +271,7 @@ def test_a_poll_is_not_answered_then_with_what_its_client_has(late: Late) -> Non
 
 def test_events_that_a_format_cannot_carry_are_silence_to_its_stream() -> None:
     broadcaster, channel = Broadcaster(), Channel("x")
-    stream = Streams(broadcaster, maximum=1, heartbeat=0.05).open(
+    stream = Streams(broadcaster, Places(1), heartbeat=0.05).open(
         channel, EventStream(), refusal=REFUSAL, failure=FAILURE
     )
     pieces = iter(stream)
@@ -301,7 +302,7 @@ def test_an_event_puts_the_next_heartbeat_off(monkeypatch: pytest.MonkeyPatch) -
     clock = Clock()
     monkeypatch.setattr(stream_module, "time", clock)
     broadcaster, channel = Broadcaster(), Channel("x")
-    stream = Streams(broadcaster, maximum=1, heartbeat=0.4).open(
+    stream = Streams(broadcaster, Places(1), heartbeat=0.4).open(
         channel, EventStream(), refusal=REFUSAL, failure=FAILURE
     )
     pieces = iter(stream)

@@ -24,6 +24,7 @@ from pushdemo.config import middleware
 from pushdemo.config.environment import PACKAGE, Globals, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
+from pushdemo.library import Push
 from tests.asking import Answer, ask
 
 CHECKOUT = PACKAGE.parent
@@ -105,14 +106,14 @@ class Real:
 
     @property
     def open_now(self) -> int:
-        return self.app_globals.streams.open_now
+        return self.app_globals.push.engine.open_now
 
 
 def load(ini: str, monkeypatch: pytest.MonkeyPatch) -> Real:
     loaded: list[Globals] = []
 
-    def load_and_tell(section: dict[str, str]) -> Globals:
-        loaded.append(load_environment(section))
+    def load_and_tell(push: Push) -> Globals:
+        loaded.append(load_environment(push))
         return loaded[-1]
 
     monkeypatch.setattr(middleware, "load_environment", load_and_tell)
@@ -125,7 +126,7 @@ def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
     real = load("development.ini", monkeypatch)
     yield real
     assert real.open_now == 0
-    real.app_globals.close()
+    real.app_globals.push.close()
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
     crowded = load(str(ini), monkeypatch)
     yield crowded
     assert crowded.open_now == 0
-    crowded.app_globals.close()
+    crowded.app_globals.push.close()
 
 
 def until_part(answer: Answer) -> bytes:
@@ -170,7 +171,7 @@ def test_a_file_of_public_comes_before_any_route(
     assert ask(real.app, "/server") == (200, "a file")
     with Answer(real.app, "/server/index", "HEAD") as answer:
         assert answer.headers["Content-Type"].startswith("multipart/")
-    real.app_globals.close()
+    real.app_globals.push.close()
 
 
 @pytest.mark.parametrize(
@@ -279,8 +280,8 @@ def test_without_any_feed_the_404_says_how_to_declare_one(
     real = load(str(ini), monkeypatch)
     status, text = ask(real.app, "/server/index")
     assert status == 404
-    assert "No feed is declared: add feed.NAME = package.module:function" in text
-    real.app_globals.close()
+    assert "or add feed.NAME = package.module:function to the ini" in text
+    real.app_globals.push.close()
 
 
 def test_a_feed_is_found_by_a_name_of_any_letters(crowded: Real) -> None:
@@ -304,7 +305,7 @@ def test_a_head_request_gets_the_headers_of_a_stream_and_leaves_no_stream(real: 
         assert answer.headers["Content-Type"] == "multipart/x-mixed-replace;boundary=test"
         assert answer.read() == b""
     assert real.open_now == 0
-    assert not real.app_globals.channels["clock"].watched
+    assert not real.app_globals.push.engine.channels["clock"].watched
 
 
 def test_one_stream_too_many_is_a_503_that_says_when_to_come_again(crowded: Real) -> None:
@@ -322,22 +323,24 @@ def test_a_stream_that_has_begun_leaves_its_place_when_it_is_closed(real: Real) 
     with Answer(real.app, "/server/index") as answer:
         until_part(answer)
         assert real.open_now == 1
-        assert real.app_globals.channels["clock"].watched
+        assert real.app_globals.push.engine.channels["clock"].watched
     assert real.open_now == 0
-    assert not real.app_globals.channels["clock"].watched
+    assert not real.app_globals.push.engine.channels["clock"].watched
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_stream_that_a_server_forgets_leaves_its_place(real: Real, begun: bool) -> None:
     # Without the checker, which keeps it.
-    _, _, body = Request.blank("/server/index").call_application(real.app)
+    environ: Any = {"wsgi.multithread": True}
+    request = Request.blank("/server/index", environ=environ)
+    _, _, body = request.call_application(real.app)
     if begun:
         next(iter(body))
     assert real.open_now == 1
     del body
     gc.collect()
     assert real.open_now == 0
-    assert not real.app_globals.channels["clock"].watched
+    assert not real.app_globals.push.engine.channels["clock"].watched
 
 
 def test_no_thread_runs_before_the_first_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,4 +349,4 @@ def test_no_thread_runs_before_the_first_stream(monkeypatch: pytest.MonkeyPatch)
     real = load("development.ini", monkeypatch)
     ask(real.app, "/")
     assert threading.active_count() == before
-    real.app_globals.close()
+    real.app_globals.push.close()

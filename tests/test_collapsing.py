@@ -24,6 +24,7 @@ from pushdemo.push.stream import Stream
 from pushdemo.servers.collapsing import MOST, Collapsing, Precedent, collapses
 from pushdemo.servers.paste_http import Server
 from pushdemo.servers.request import Exchange, RequestParser
+from pushdemo.wsgi.middleware import Middleware
 from tests.servers import HANG, Paster, Reader, until
 
 HEADERS = ("Accept", "Last-Event-ID")
@@ -471,23 +472,29 @@ class Guard:
         return getattr(self._app, name)  # as some do
 
 
-class Guarded(PublicFirst):
+class Guarded(Middleware):
     """The same, made of the application itself."""
 
-    def __init__(self, app: PublicFirst) -> None:
+    def __init__(self, app: Middleware) -> None:
         vars(self).update(vars(app))
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         return Guard(super().__call__)(environ, start_response)
 
 
-def guarded_within(app: PublicFirst) -> PublicFirst:
-    """With one put where Pylons has it put."""
+def guarded_without(app: Middleware) -> Middleware:
+    """With one put around what `make_app` makes, and within the outermost."""
     app._app = Guard(app._app)
     return app
 
 
-@pytest.mark.parametrize("guard", [Guard, Guarded, guarded_within])
+def guarded_within(app: Middleware) -> Middleware:
+    """With one put where Pylons has it put."""
+    app._app._app = Guard(app._app._app)
+    return app
+
+
+@pytest.mark.parametrize("guard", [Guard, Guarded, guarded_without, guarded_within])
 def test_a_middleware_sees_every_request(served: Served, guard: Any) -> None:
     served.start(wrap=guard)
     allowed = served.connect("Cookie: let-me-in")

@@ -1,4 +1,4 @@
-"""load_environment: from options to objects, and the mistakes that people make there."""
+"""Push.from_ini: from options to objects, and the mistakes that people make there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pushdemo.config import environment
-from pushdemo.config.environment import Globals, load_environment, load_feed
+from pushdemo.library import Push
+from pushdemo.push import engine
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.declaration import declared_in
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.engine import Engine
 from pushdemo.push.options import ConfigError
 from pushdemo.push.response import Response
 from pushdemo.push.stream import Stream, TooManyStreams
@@ -35,11 +37,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         del sys.modules[name]
 
 
-def load(**section: str) -> Globals:
-    return load_environment({name.replace("__", "."): value for name, value in section.items()})
+def load(**section: str) -> Engine:
+    return Push.from_ini({name.replace("__", "."): value for name, value in section.items()}).engine
 
 
-def open_stream(loaded: Globals, channel: Channel, limit: int | None = None) -> Stream:
+def open_stream(loaded: Engine, channel: Channel, limit: int | None = None) -> Stream:
     nothing = Response("503 Service Unavailable", [])
     framing = loaded.framings["multipart"]
     return loaded.streams.open(channel, framing, refusal=nothing, failure=nothing, limit=limit)
@@ -48,7 +50,7 @@ def open_stream(loaded: Globals, channel: Channel, limit: int | None = None) -> 
 def feed(**options: str) -> Feed:
     """The feed called clock, with these options."""
     section = {f"feed.clock.{name}": value for name, value in options.items()}
-    only, _ = load_feed({"feed.clock": "pushdemo.feeds:clock", **section}, "clock")
+    only = declared_in({"feed.clock": "pushdemo.feeds:clock", **section}, "clock").feed()
     assert only is not None
     return only
 
@@ -259,14 +261,14 @@ def test_a_function_that_runs_the_event_loop_itself_is_a_function(write: Write) 
         "called = functools.partial(Newest())\n",
     )
     for name in ("newest", "called"):
-        orders, _ = load_feed({"feed.orders": f"orders:{name}"}, "orders")
+        orders = declared_in({"feed.orders": f"orders:{name}"}, "orders").feed()
         assert orders is not None
         assert orders.compute(0).payload == Text("eight")
 
 
 def test_a_function_may_be_an_attribute_of_an_attribute(write: Write) -> None:
     write("orders", "class Newest:\n    @staticmethod\n    def order(): return 'eight'")
-    orders, _ = load_feed({"feed.orders": "orders:Newest.order"}, "orders")
+    orders = declared_in({"feed.orders": "orders:Newest.order"}, "orders").feed()
     assert orders is not None
     assert orders.compute(0).payload == Text("eight")
 
@@ -344,7 +346,7 @@ def test_streams_are_by_default_as_many_as_descriptors_allow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pushdemo.push.deliver.descriptors.limit", lambda: 131)
-    assert environment.most_streams() == 3  # 131 less twice the reserve of 64
+    assert engine.most_streams() == 3  # 131 less twice the reserve of 64
     loaded = load(feed__clock="pushdemo.feeds:clock")
     open_now = [open_stream(loaded, loaded.channels["clock"]) for _ in range(3)]
     with pytest.raises(TooManyStreams):
@@ -356,7 +358,7 @@ def test_streams_are_by_default_as_many_as_descriptors_allow(
 
 def test_one_stream_is_always_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pushdemo.push.deliver.descriptors.limit", lambda: 20)
-    assert environment.most_streams() == 1
+    assert engine.most_streams() == 1
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pushdemo.config.environment import load_environment
-from pushdemo.lib.negotiation import FORMATS
+from pushdemo.library import Push
 from pushdemo.push.compute.payload import payload_of
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Event, Value
 from pushdemo.push.options import ConfigError
+from pushdemo.wsgi.formats import FORMATS
 from tests import history
 from tests.asking import Answer
 from tests.judging import judge
@@ -104,7 +104,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     yield make
     for real in made:
         assert real.open_now == 0
-        real.app_globals.close()
+        real.app_globals.push.close()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_the_headers_of_a_stream(real: Real, name: str, method: str) -> None:
 def test_an_event_stream(real: Real) -> None:
     status, _, body = ask(real, "/rows?limit=1&format=sse")
     assert status == 200
-    epoch = real.app_globals.channels["rows"].epoch
+    epoch = real.app_globals.push.engine.channels["rows"].epoch
     start = rf"retry: 2000\nid: {epoch}-1\n: computed=\d+\.\d+ took=\d+\.\d+\ndata: (.*)\n\n"
     found = re.fullmatch(start, body.decode())
     assert found
@@ -221,7 +221,7 @@ def test_several_feeds_on_one_stream(real: Real, path: str) -> None:
     events = [json.loads(line) for line in body.splitlines()]
     assert {event["feed"] for event in events} == {"text", "rows"}
     # However they were asked for: an id has the feeds in the ini's order.
-    text, rows = (real.app_globals.channels[name].epoch for name in ("text", "rows"))
+    text, rows = (real.app_globals.push.engine.channels[name].epoch for name in ("text", "rows"))
     for event in events:
         assert re.fullmatch(rf"{text}-\d+\.{rows}-\d+", event["id"])
     _, _, body = ask(real, path + "?limit=2&format=sse")
@@ -341,7 +341,7 @@ def test_other_origins_are_let_in_by_an_option(
 )
 def test_a_feed_s_name_must_be_free_to_use(name: str) -> None:
     with pytest.raises(ConfigError, match="a feed cannot have this name") as caught:
-        load_environment({f"feed.{name}": "pushdemo.feeds:clock"})
+        Push.from_ini({f"feed.{name}": "pushdemo.feeds:clock"})
     assert str(caught.value).startswith(f"feed.{name}: ")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -358,7 +358,7 @@ def test_a_feed_s_name_must_be_free_to_use(name: str) -> None:
 )
 def test_an_option_that_is_wrong_is_named(option: str, value: str, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_environment({"feed.clock": "pushdemo.feeds:clock", option: value})
+        Push.from_ini({"feed.clock": "pushdemo.feeds:clock", option: value})
     assert str(caught.value) == f"{option} = {value}: this must be {wanted}"
 
 

@@ -115,4 +115,4 @@ def test_who_wants_an_image_most_gets_images(
     assert (body == whole) == for_img
     assert (b"Content-Type: image/png\r\n" in body) == (not for_img)
     assert ask(real.app, "/server/index/words", Accept=CHROMIUM)[0] == 406
-    real.app_globals.close()
+    real.app_globals.push.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from webob import Request
 
-from pushdemo.lib.cors import Cors
-from pushdemo.lib.negotiation import FORMATS, LONGEST_WAIT, choose, preferred_wait
+from pushdemo.wsgi.cors import Cors
+from pushdemo.wsgi.formats import FORMATS, LONGEST_WAIT, preferred_wait
+from pushdemo.wsgi.request import read
 
 CHROME_PAGE = (
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,"
@@ -26,7 +27,7 @@ def request(query: str = "", **headers: str | None) -> Request:
 
 
 def chosen(accept: str | None, names: list[str] | None = None) -> str | None:
-    return choose(request(Accept=accept), list(FORMATS) if names is None else names)
+    return read(request(Accept=accept), None).choose(list(FORMATS) if names is None else names)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +82,16 @@ def test_only_what_is_there_is_chosen_from(accept: str, name: str | None) -> Non
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_in_the_query_comes_before_what_is_accepted(name: str) -> None:
-    assert choose(request(f"?format={name}", Accept="text/html"), FORMATS) == name
-    assert choose(request(f"?format={name}"), [other for other in FORMATS if other != name]) is None
+    assert read(request(f"?format={name}", Accept="text/html"), None).choose(FORMATS) == name
+    others = [other for other in FORMATS if other != name]
+    assert read(request(f"?format={name}"), None).choose(others) is None
 
 
 @pytest.mark.parametrize(
     "query", ["?format=", "?format=nothing", "?format=SSE", "?format=text/xml"]
 )
 def test_a_format_that_is_none_is_not_guessed_at(query: str) -> None:
-    assert choose(request(query, Accept="*/*"), FORMATS) is None
+    assert read(request(query, Accept="*/*"), None).choose(FORMATS) is None
 
 
 @pytest.mark.parametrize(

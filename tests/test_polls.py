@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pushdemo.controllers import server as controller
+from pushdemo.wsgi import responder
 from tests.asking import Answer
 from tests.servers import CHECKOUT, HANG, Paster, Reader, until
 from tests.test_application import Real, load
-from tests.test_stream import run_wsgiref
+from tests.test_stream import run_waitress
 
 FEEDS = """
 import pathlib, time
@@ -255,7 +255,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
     real = load(str(ini), monkeypatch)
     yield real
     assert real.open_now == 0
-    real.app_globals.close()
+    real.app_globals.push.close()
 
 
 def answer(
@@ -275,14 +275,14 @@ def test_in_process_a_poll_blocks_until_there_is_a_value(real: Real) -> None:
     assert (status, again["preference-applied"], body) == (304, "wait=1", b"")
     assert answer(real, "still", "HEAD", Accept=JSON)[::2] == (200, b"")
     assert answer(real, "slow_picture", Accept=JSON)[0] == 406
-    assert not real.app_globals.channels["still"].watched
+    assert not real.app_globals.push.engine.channels["still"].watched
 
 
 @pytest.mark.parametrize("prefer", ["", "wait=0", "wait=1"])
 def test_without_a_value_for_long_the_answer_is_to_come_again(
     real: Real, prefer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controller, "PATIENCE", 0.05)
+    monkeypatch.setattr(responder, "PATIENCE", 0.05)
     status, headers, body = answer(real, "hang", Accept=JSON, Prefer=prefer)
     assert (status, headers["retry-after"]) == (503, "5")
     assert headers["content-type"] == "text/plain; charset=UTF-8"
@@ -290,7 +290,7 @@ def test_without_a_value_for_long_the_answer_is_to_come_again(
 
 
 def test_a_poll_works_under_a_server_that_cannot_hand_off(real: Real) -> None:
-    address, stop = run_wsgiref(real.app)
+    address, stop = run_waitress(real.app)
     try:
         connection = http.client.HTTPConnection(*address, timeout=HANG)
         connection.request("GET", "/server/index/still", headers={"Accept": JSON})

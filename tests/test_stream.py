@@ -19,6 +19,7 @@ from pushdemo.push.compute.payload import Text
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Event, FeedStatus, Value
+from pushdemo.push.places import Places
 from pushdemo.push.position import position_of
 from pushdemo.push.response import Response
 from pushdemo.push.stream import Streams, TooManyStreams, Watch
@@ -38,7 +39,7 @@ def publish(channel: Channel, text: str) -> bytes:
 @pytest.fixture
 def streams() -> Iterator[Streams]:
     broadcaster = Broadcaster()
-    yield Streams(broadcaster, maximum=2)
+    yield Streams(broadcaster, Places(2))
     broadcaster.close()
 
 
@@ -108,13 +109,13 @@ def test_a_place_is_free_again_after_the_close_however_often(streams: Streams) -
         streams.open(channel, FRAMING, **RESPONSES)
     one.close()
     one.close()
-    assert streams.open_now == 1
+    assert streams.places.taken == 1
     three = streams.open(channel, FRAMING, **RESPONSES)
     with pytest.raises(TooManyStreams):
         streams.open(channel, FRAMING, **RESPONSES)
     two.close()
     three.close()
-    assert streams.open_now == 0
+    assert streams.places.taken == 0
 
 
 def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> None:
@@ -122,7 +123,7 @@ def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> N
     next(iter(stream))
     del stream
     gc.collect()
-    assert streams.open_now == 0
+    assert streams.places.taken == 0
 
 
 def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
@@ -152,7 +153,7 @@ def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
 
 def test_silence_is_filled_with_heartbeats() -> None:
     broadcaster = Broadcaster()
-    streams = Streams(broadcaster, maximum=1, heartbeat=0.01)
+    streams = Streams(broadcaster, Places(1), heartbeat=0.01)
     stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
     pieces = iter(stream)
     assert [next(pieces) for _ in range(3)] == [
@@ -237,6 +238,7 @@ def test_other_servers_stream_it_too(run: Callable[..., Any], tmp_path: Path) ->
     ini.write_text(
         f"[app:main]\nuse = config:{CHECKOUT}/development.ini\n"
         "feed.clock.interval = 0.05\nfeed.clock.duration = 0.05\n"
+        "push.max_threads = 3\n"  # though wsgiref has but one
     )
     app = loadapp(f"config:{ini}")
     address, stop = run(app)
@@ -278,6 +280,7 @@ def test_there_a_function_slower_than_its_duration_loses_no_event(
     ini.write_text(
         f"[app:main]\nuse = egg:pushdemo\nfeed.slow = {module}:slow\n"
         "feed.slow.interval = 0.2\nfeed.slow.history = 10\nfeed.slow.repeat = false\n"
+        "push.max_threads = 1\n"
     )
     address, stop = run(loadapp(f"config:{ini}"))
     seen: list[int] = []

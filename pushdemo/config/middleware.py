@@ -14,10 +14,13 @@ from paste.registry import RegistryManager
 from pushdemo.config.environment import PACKAGE, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
-from pushdemo.lib.negotiation import STREAM_HEADERS
 from pushdemo.lib.static_files import StaticFiles
-from pushdemo.lib.web import RoutesMiddleware
+from pushdemo.library import Push
+from pushdemo.push.compute.declaration import PUSHED
 from pushdemo.push.deliver import sockets
+from pushdemo.push.options import ConfigError
+from pushdemo.wsgi.formats import STREAM_HEADERS
+from pushdemo.wsgi.web import RoutesMiddleware
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +30,29 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
 
     Raises pushdemo.push.options.ConfigError.
     """
-    _say_what_is_missing()
     # A module beside the ini is found, as one beside a script is; after all that is installed.
     here = global_conf.get("here")
     if here and here not in sys.path:
         sys.path.append(here)
-    app: Any = Application("pushdemo.controllers", load_environment(section))
+    push = Push.from_ini(section)
+    nobody = [name for name, feed in push.feeds.items() if feed.is_pushed]
+    if nobody and not push.settings.token:
+        raise ConfigError(
+            f"feed.{nobody[0]} = {PUSHED}: nobody could push to it; set push.token to a secret that"
+            " who may push to it knows"
+        )
+    return push.application
+
+
+def application_for(push: Push) -> Any:
+    """A WSGI application that shows the feeds of `push`: pages, scripts and streams."""
+    _say_what_is_missing()
+    app: Any = Application("pushdemo.controllers", load_environment(push))
     app = RoutesMiddleware(
         app, make_map(PACKAGE / "controllers"), use_method_override=False, singleton=False
     )
     app = RegistryManager(app)
-    return PublicFirst(PACKAGE / "public", app)
+    return push.middleware(PublicFirst(PACKAGE / "public", app))
 
 
 @functools.cache  # once for the process, which may have several applications

@@ -9,7 +9,7 @@ A worker uses `Handover`. The broadcaster process runs a `Receiver`, which calls
 bytes between them are defined in `wire`, what they mean in `messages`.
 """
 
-from pushdemo.handover.address import VARIABLE, broadcaster_address, socket_path
+from pushdemo.handover.address import VARIABLE, socket_path
 from pushdemo.handover.client import BroadcasterAway, Handover, HandoverLost
 from pushdemo.handover.messages import Refused, Request
 from pushdemo.handover.server import Handler, Receiver
@@ -23,6 +23,5 @@ __all__ = [
     "Receiver",
     "Refused",
     "Request",
-    "broadcaster_address",
     "socket_path",
 ]

@@ -24,11 +24,3 @@ def socket_path(address: str) -> str:
             f"{address!r} is too long: the path of a Unix socket has at most {LONGEST_PATH} bytes"
         )
     return path
-
-
-def broadcaster_address(option: str | None) -> str | None:
-    """The address that an application's option gives, or else the environment; or None.
-
-    Workers and `pushdemo broadcaster` both ask this function, so that they agree.
-    """
-    return option or os.environ.get(VARIABLE) or None

@@ -129,6 +129,10 @@ class Receiver:
         with contextlib.suppress(OSError):  # closed: it has ended; full: it will wake up
             self._waker.send(b"\0")
 
+    def wakeup_fd(self) -> int:
+        """For signal.set_wakeup_fd."""
+        return self._waker.fileno()
+
     # The loop
 
     def _turn(self) -> None:

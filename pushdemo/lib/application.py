@@ -9,8 +9,14 @@ from types import ModuleType
 from typing import Any
 
 from pushdemo.lib import base
-from pushdemo.lib.web import HTTPException, HTTPInternalServerError, HTTPNotFound, Request, Response
 from pushdemo.push.shorten import shorten
+from pushdemo.wsgi.web import (
+    HTTPException,
+    HTTPInternalServerError,
+    HTTPNotFound,
+    Request,
+    Response,
+)
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from paste.registry import StackedObjectProxy
 
-from pushdemo.lib.web import HTTPException, HTTPNotFound, Response, WSGIHTTPException, status_map
 from pushdemo.push.shorten import shorten
+from pushdemo.wsgi.web import HTTPException, HTTPNotFound, Response, WSGIHTTPException, status_map
 
 __all__ = ["BaseController", "abort", "app_globals", "redirect", "render", "request", "response",
            "url"]  # fmt: skip

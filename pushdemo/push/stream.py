@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pushdemo.push.channel import Source
 from pushdemo.push.deliver.answer import PollAnswer, StreamAnswer
@@ -19,6 +19,7 @@ from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event, FeedStatus
+from pushdemo.push.places import Places
 from pushdemo.push.position import Position
 from pushdemo.push.response import MakeHead, Response
 
@@ -30,6 +31,7 @@ class TooManyStreams(Exception):
     """As many streams are open as may be. To a client: 503, and to try again later."""
 
 
+@runtime_checkable
 class HandsOff(Protocol):
     """The body of a response that can do without its server."""
 
@@ -40,19 +42,20 @@ class HandsOff(Protocol):
         Raises OSError where that cannot start; the socket is still the caller's then.
         """
 
+    def close(self) -> None:
+        """End it, if it was not handed off. More than once is no error."""
+
 
 class Streams:
-    """Opens streams and polls, at most `maximum` at a time, all together.
+    """Opens streams and polls, each of which takes a place while it is open.
 
     heartbeat: seconds of silence after which a stream that holds a thread sends a heartbeat.
     """
 
-    def __init__(self, broadcaster: Broadcaster, maximum: int, heartbeat: float = 15.0) -> None:
+    def __init__(self, broadcaster: Broadcaster, places: Places, heartbeat: float = 15.0) -> None:
         self.heartbeat = heartbeat
         self.broadcaster = broadcaster
-        self._maximum = maximum
-        self._lock = threading.Lock()
-        self.open_now = 0
+        self.places = places
 
     def open(
         self,
@@ -99,20 +102,8 @@ class Streams:
         return Poll(self, source, document, refusal, failure, nothing_new, reached, wait)
 
     def _take_place(self) -> None:
-        if not self.take_places(1):
+        if not self.places.take():
             raise TooManyStreams
-
-    def take_places(self, wanted: int) -> int:
-        """How many there were of so many places; they are taken."""
-        with self._lock:
-            taken = min(wanted, self._maximum - self.open_now)
-            self.open_now += taken
-            return taken
-
-    def leave_place(self) -> None:
-        """One of them is closed."""
-        with self._lock:
-            self.open_now -= 1
 
 
 class Watch:
@@ -169,7 +160,7 @@ class _Body:
     def close(self) -> None:
         """End it (PEP 3333 has the server call this). More than once is no error."""
         if self._take_open():
-            self._streams.leave_place()
+            self._streams.places.leave()
 
     # A server that forgets to close must not cost a place for ever.
     def __del__(self) -> None:
@@ -183,9 +174,9 @@ class _Body:
         if not self._take_open():
             raise RuntimeError("this is closed, or was handed off before")
         try:
-            attach(self._streams.leave_place)
+            attach(self._streams.places.leave)
         except BaseException:
-            self._streams.leave_place()
+            self._streams.places.leave()
             raise
 
 
@@ -222,14 +213,14 @@ class Stream(_Body):
 
     def take_places(self, wanted: int) -> int:
         """Places for more of the same, as far as there are any; returns how many are taken."""
-        return self._streams.take_places(wanted)
+        return self._streams.places.take(wanted)
 
     def hand_off_more(
         self, socks: Sequence[socket.socket], head: bytes, make_head: MakeHead
     ) -> None:
         """The same for the connections of equal requests, for whom places were taken. Of a stream
         that is `still_valid`, and was handed off itself."""
-        self._attach(socks, head, make_head, self._streams.leave_place)
+        self._attach(socks, head, make_head, self._streams.places.leave)
 
     @property
     def still_valid(self) -> bool:

@@ -14,20 +14,21 @@ Requests that wait for a worker are bounded, too: beyond MOST of them, or MOST_B
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import platform
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from email.utils import formatdate
 from functools import partial
 from typing import Any
 
 from pushdemo.push.deliver import descriptors
 from pushdemo.push.options import ConfigError, Options
+from pushdemo.push.signals import stopping
 from pushdemo.servers import memory
 from pushdemo.servers.acceptor import Acceptor
 from pushdemo.servers.backlog import Backlog
@@ -171,21 +172,9 @@ class Server:
         ]
         return "\r\n".join((*lines, "", "")).encode("latin-1")
 
-    @contextlib.contextmanager
-    def stopped_by(self, *numbers: int) -> Iterator[None]:
-        """Let these signals stop it. In the main thread.
-
-        An interrupt that was ignored from the start stays so: a shell starts a background job like
-        that, for Ctrl-C to end what is in the foreground, and nothing else. SIGTERM always works.
-        """
-        for number in numbers:
-            if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: self.stop())
-        before = signal.set_wakeup_fd(self._acceptor.wakeup_fd(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
+    def stopped_by(self, *numbers: signal.Signals) -> AbstractContextManager[None]:
+        """Let these signals stop it. In the main thread."""
+        return stopping(self.stop, self._acceptor.wakeup_fd(), *numbers)
 
     def in_a_thread(self, task: Callable[[], None]) -> bool:
         """Run `task` in a thread of its own; False if there are too many of them already."""

@@ -149,6 +149,21 @@ class Broadcaster:
         atexit.unregister(self.close)
         thread.join(1)
 
+    def abandon(self) -> None:
+        """In a process that was forked from this one's: close this process's copies of all that is
+        open, and nothing else. No other thread is there, and the locks may be held by none that is.
+        """
+        atexit.unregister(self.close)
+        self._closed = True
+        if not self._started:
+            return
+        watched = [key.data.sock for key in self._selector.get_map().values() if key.data]
+        arrived = [one.sock for newcomers in self._newcomers for one in newcomers.subscribers]
+        # Before the sockets: the list of what is watched is shared with the other process.
+        self._selector.close()
+        for sock in (self._waking, self._waker, *watched, *arrived):
+            sock.close()
+
     def _start(self) -> None:
         """With the lock. By the first stream and not before: a server may fork between."""
         if not self._started:

@@ -1,11 +1,10 @@
-"""Which of the formats a client gets: what it asks for by name, or else what it accepts."""
+"""The wire formats' names and media types, and what a request says about waiting."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
-from pushdemo.lib.web import Request
+from pushdemo.wsgi.web import Request
 
 # In order of preference: a client that takes anything gets the first, as the seed's did.
 FORMATS = {
@@ -20,18 +19,6 @@ LONGEST_WAIT = 600
 STREAM_HEADERS = ("Accept", "Accept-Encoding", "Last-Event-ID", "Origin")
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
-
-
-def choose(request: Request, names: Collection[str]) -> str | None:
-    """The name, out of `names`, of the format for a request: its `format` in the query, which is
-    for people and for scripts that cannot set headers, or the best of its Accept (RFC 9110, section
-    12.5.1). None if there is none that it would take."""
-    name = request.GET.get("format")
-    if name is not None:
-        return name if name in names else None
-    offers = {FORMATS[name]: name for name in names}
-    acceptable = request.accept.acceptable_offers(list(offers))
-    return offers[acceptable[0][0]] if acceptable else None
 
 
 def preferred_wait(request: Request) -> int | None:

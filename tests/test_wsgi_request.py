@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webob import Request
 
-from pushdemo.lib.stream_request import (
+from pushdemo.push.position import NOWHERE, Place
+from pushdemo.wsgi.formats import FORMATS
+from pushdemo.wsgi.request import (
     HEADERS,
     MOST,
     MOST_DIGITS,
     MOST_FEEDS,
-    BadRequest,
+    RequestError,
     StreamRequest,
     check_lengths,
     read,
 )
-from pushdemo.push.position import NOWHERE, Place
 
 
 def request(query: str = "", **headers: str) -> Request:
@@ -32,10 +33,52 @@ def request(query: str = "", **headers: str) -> Request:
 
 def test_it_is_one_value() -> None:
     asked = read(
-        request("limit=3&format=sse", Last_Event_ID="a-1.b-2", Prefer="wait=30"), "clock+load"
+        request(
+            "limit=3&format=sse",
+            Last_Event_ID="a-1.b-2",
+            Prefer="wait=30",
+            Accept="application/json, text/event-stream;q=0.5",
+            Accept_Encoding="gzip",
+            If_None_Match='"a-1", W/"b-2"',
+            Origin="https://example.org",
+        ),
+        "clock+load",
     )
-    assert asked == StreamRequest(("clock", "load"), 3, (Place("a", 1), Place("b", 2)), 30)
-    assert read(request(), None) == StreamRequest((), None, None, None)
+    assert asked == StreamRequest(
+        method="GET",
+        feeds=("clock", "load"),
+        format="sse",
+        accepted=("json", "sse"),
+        limit=3,
+        resume_from=(Place("a", 1), Place("b", 2)),
+        wait=30,
+        known=frozenset(("a-1", "b-2")),
+        origin="https://example.org",
+        accepts_gzip=True,
+        accepts_images=False,
+        is_image=False,
+    )
+    assert read(request(), None) == StreamRequest(
+        method="GET",
+        feeds=(),
+        format=None,
+        accepted=tuple(FORMATS),
+        limit=None,
+        resume_from=None,
+        wait=None,
+        known=frozenset(),
+        origin=None,
+        accepts_gzip=False,
+        accepts_images=False,
+        is_image=False,
+    )
+
+
+def test_what_a_client_has() -> None:
+    assert read(request(If_None_Match='"a-1"'), None).knows("a-1")
+    assert not read(request(If_None_Match='"a-1"'), None).knows("a-2")
+    assert read(request(If_None_Match="*"), None).knows("a-2")
+    assert not read(request(), None).knows("a-1")
 
 
 def test_an_id_may_stand_in_the_query_and_the_header_goes_before() -> None:
@@ -59,36 +102,36 @@ def test_an_id_that_is_none_of_ours_is_nowhere() -> None:
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_header_that_is_read_has_a_length(name: str) -> None:
     read(request(**{name: "x" * MOST}), None)
-    with pytest.raises(BadRequest, match=rf"at most {MOST} characters in the header {name}"):
+    with pytest.raises(RequestError, match=rf"at most {MOST} characters in the header {name}"):
         read(request(**{name: "x" * (MOST + 1)}), None)
-    with pytest.raises(BadRequest, match=name):
+    with pytest.raises(RequestError, match=name):
         check_lengths(request(**{name: " ," * MOST}))
 
 
 @pytest.mark.parametrize("query", ["&".join(f"k{n}=1" for n in range(100_000)), "%41" * 20_000])
 def test_so_has_the_query(query: str) -> None:
-    with pytest.raises(BadRequest, match=f"in the query; it has {len(query)}"):
+    with pytest.raises(RequestError, match=f"in the query; it has {len(query)}"):
         read(request(query), None)
 
 
 def test_a_stream_has_so_many_feeds() -> None:
     names = "+".join(f"f{n}" for n in range(MOST_FEEDS))
     assert len(read(request(), names).feeds) == MOST_FEEDS
-    with pytest.raises(BadRequest, match=f"at most {MOST_FEEDS} feeds; the address names 101"):
+    with pytest.raises(RequestError, match=f"at most {MOST_FEEDS} feeds; the address names 101"):
         read(request(), names + "+more")
-    with pytest.raises(BadRequest, match="names of the feeds"):
+    with pytest.raises(RequestError, match="names of the feeds"):
         read(request(), "a+" * 10_000)
 
 
 @pytest.mark.parametrize("name", ["limit", "format", "last_event_id"])
 def test_what_is_given_twice_is_refused(name: str) -> None:
-    with pytest.raises(BadRequest, match=f"{name} is given 2 times"):
+    with pytest.raises(RequestError, match=f"{name} is given 2 times"):
         read(request(f"{name}=1&{name}=1"), None)
 
 
 @pytest.mark.parametrize("query", ["limit=%ff", "format=%e2%82", "%ff=1"])
 def test_a_query_that_is_no_utf_8_is_refused(query: str) -> None:
-    with pytest.raises(BadRequest, match="UTF-8"):
+    with pytest.raises(RequestError, match="UTF-8"):
         read(request(query), None)
 
 
@@ -98,6 +141,6 @@ def test_a_limit_is_a_number_or_refused_in_one_short_line(limit: str) -> None:
     if limit.isascii() and limit.isdigit() and int(limit) > 0 and len(limit) <= MOST_DIGITS:
         assert read(given, None).limit == int(limit)
     else:
-        with pytest.raises(BadRequest) as caught:
+        with pytest.raises(RequestError) as caught:
             read(given, None)
         assert str(caught.value).isprintable()

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "'cgi' is deprecated", DeprecationWarning)
     from routes.middleware import RoutesMiddleware
     from webob import Request, Response
+    from webob.etag import AnyETag
     from webob.exc import (
         HTTPException,
         HTTPInternalServerError,
@@ -21,6 +22,7 @@ with warnings.catch_warnings():
     )
 
 __all__ = [
+    "AnyETag",
     "HTTPException",
     "HTTPInternalServerError",
     "HTTPNotFound",

@@ -1,0 +1,413 @@
+"""`Push`: what an application uses of pushdemo.
+
+from pushdemo import Push
+
+push = Push()
+
+@push.feed(interval=2, duration=10)
+def orders(): ...
+
+app.wsgi_app = push.middleware(app.wsgi_app)
+
+@app.get("/live/orders")
+def live():
+    return push.flask(request, "orders")
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from pushdemo.handover.client import Handover
+from pushdemo.handover.server import Receiver
+from pushdemo.push.channel import Channel
+from pushdemo.push.compute import declaration
+from pushdemo.push.compute.declaration import Declaration
+from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of, received
+from pushdemo.push.engine import Engine, UnknownFeed
+from pushdemo.push.event import Value
+from pushdemo.push.loop import Health
+from pushdemo.push.options import ConfigError, Options
+from pushdemo.push.places import Places
+from pushdemo.push.settings import Settings
+from pushdemo.push.signals import stopping
+from pushdemo.push.stream import HandsOff
+from pushdemo.wsgi import frameworks
+from pushdemo.wsgi.cors import Cors
+from pushdemo.wsgi.door import Left, door_of
+from pushdemo.wsgi.hints import Hints
+from pushdemo.wsgi.incoming import Incoming
+from pushdemo.wsgi.middleware import Middleware
+from pushdemo.wsgi.remote import Remote
+from pushdemo.wsgi.request import RequestError, StreamRequest, read
+from pushdemo.wsgi.responder import Caller, Responder, WsgiResponse, error_response, whole
+from pushdemo.wsgi.web import Request
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Push:
+    """The feeds of one application, and the streams of them.
+
+    Options are those of an ini's `push.…` keys, without that prefix: see
+    pushdemo.push.settings.Settings.read for their names, units and defaults. A wrong one raises
+    ConfigError (a SystemExit, whose message is one line).
+
+    It may be made when a module is imported, and before a server forks its workers: threads,
+    descriptors and random ids are made by the first use in each process. Every method may be called
+    from any thread.
+    """
+
+    def __init__(self, **options: object) -> None:
+        given = {f"push.{name}": _as_text(value) for name, value in options.items()}
+        self.settings = Settings.read(Options(given, "push."))
+        self._declarations: dict[str, Declaration] = {}
+        self._handover = _handover(self.settings.broadcaster)
+        self._lock = threading.RLock()
+        self._engine: Engine | None = None
+        self._relay_places: Places | None = None
+        self._hints = Hints()
+        _all.add(self)
+
+    @classmethod
+    def from_ini(cls, ini: str | Mapping[str, str]) -> Push:
+        """What an ini asks for: its path (for the section [app:main]), or an [app:…] section.
+
+        `feed.NAME = package.module:function` declares a feed, `feed.NAME.interval` and the like are
+        its options, and `push.…` those of all streams. Other keys are not looked at: they are those
+        of whoever builds on this application. A module beside the ini is found, as one beside a
+        script is. Raises ConfigError.
+        """
+        section = _section_of(ini) if isinstance(ini, str) else ini
+        given = {key: value for key, value in section.items() if key.startswith("push.")}
+        push = cls(**{key.removeprefix("push."): value for key, value in given.items()})
+        for name in declaration.names_in(section):
+            push._declare(declaration.declared_in(section, name))
+        return push
+
+    # Feeds
+
+    @overload
+    def feed(self, function: F, *, name: str | None = None, **options: object) -> F: ...
+
+    @overload
+    def feed(
+        self, function: None = None, *, name: str | None = None, **options: object
+    ) -> Callable[[F], F]: ...
+
+    def feed(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Declare a feed. A decorator, with options or without; the function stays what it is.
+
+        name: of the feed; by default the function's.
+        interval: seconds from one event to the next; 5.
+        duration: seconds for which a value is good: the function is called at most once in them. By
+            default the interval.
+        history: how many events are kept for clients that come back; 1.
+        repeat: whether each beat sends the value, or only one that has changed; True.
+        timeout: seconds after which a computation is given up; 300.
+        executor: "thread", or "process" for a function that computes in Python.
+
+        Raises ConfigError.
+        """
+        if function is None:
+            return functools.partial(self.feed, name=name, **options)
+        called = name or str(getattr(function, "__name__", type(function).__name__))
+        self._declare(declaration.decorated(called, function, self._options(called, options)))
+        return function
+
+    def pushed_feed(self, name: str, **options: object) -> None:
+        """Declare a feed without a function: each of its values comes from `publish`.
+
+        history: how many events are kept for clients that come back; 1.
+
+        Raises ConfigError.
+        """
+        self._declare(declaration.pushed(name, self._options(name, options)))
+
+    def publish(self, feed: str, value: object) -> str:
+        """Send a value to all subscribers of a feed, in whatever process. Returns the event's id.
+
+        In a feed that has a function, the value counts as computed now. Raises UnknownFeed;
+        TypeError or ValueError for a value that cannot be sent, as for one that a feed's function
+        returns; and BroadcasterAway or HandoverLost where the broadcaster process
+        does not answer.
+        """
+        return self._publish(feed, payload_of(value))
+
+    def publish_body(self, feed: str, content_type: str, body: bytes) -> str:
+        """The same for a value that came by HTTP. Raises UnknownType or ValueError for one that is
+        not what its content type says."""
+        return self._publish(feed, received(content_type, body))
+
+    @property
+    def feeds(self) -> Mapping[str, Declaration]:
+        """The declared feeds by name, in the order of their declaration."""
+        return self._declarations
+
+    def types(self) -> dict[str, str | None]:
+        """The content type of each feed's newest value, by the feed's name; None where there is no
+        value yet. Raises BroadcasterAway where the broadcaster process does not answer."""
+        if self._handover is not None:
+            return dict(self._handover.health()["types"])
+        return {name: content_type_of(one) for name, one in self.engine.channels.items()}
+
+    # Responses
+
+    def middleware(self, app: Any) -> Any:
+        """A WSGI application around another: the outermost one. It takes the streams that views
+        return off the server, so that they hold no thread and no worker."""
+        return Middleware(app)
+
+    def respond(self, environ: dict[str, Any], feeds: str | None = None) -> WsgiResponse:
+        """The response to a WSGI request for feeds: status, headers, body.
+
+        feeds: a feed's name, or several (`a+b`); None for the first that is declared.
+        """
+        try:
+            return self.answer(environ, feeds)
+        except RequestError as error:
+            return whole(error_response(error))
+
+    def flask(self, request: Any, feeds: str | None = None) -> Any:
+        """The response of a Flask view. See `respond`."""
+        return frameworks.flask(self.respond(request.environ, feeds))
+
+    def django(self, request: Any, feeds: str | None = None) -> Any:
+        """The response of a Django view, under WSGI. See `respond`."""
+        return frameworks.django(self.respond(request.environ, feeds))
+
+    def pyramid(self, request: Any, feeds: str | None = None) -> Any:
+        """The response of a Pyramid view. See `respond`."""
+        return frameworks.pyramid(self.respond(request.environ, feeds))
+
+    @functools.cached_property
+    def application(self) -> Any:
+        """A WSGI application to run, or to mount at a prefix of another: a page that shows all
+        feeds, its scripts, and the streams."""
+        from pushdemo.config.middleware import application_for  # which knows this module
+
+        return application_for(self)
+
+    def answer(
+        self, environ: dict[str, Any], feeds: str | None, *, shareable: bool = False
+    ) -> WsgiResponse:
+        """As `respond`, for who makes a page of an error: raises RequestError, with the headers
+        that its response has.
+
+        shareable: whether equal requests have the same response: see pushdemo.wsgi.responder.
+        """
+        request = Request(environ)
+        headers = self.headers(request.headers.get("Origin"))
+        try:
+            return self._answer(environ, request, feeds, shareable)
+        except RequestError as error:
+            error.headers += headers
+            raise
+
+    def headers(self, origin: str | None) -> list[tuple[str, str]]:
+        """Those that every response about feeds has. origin: of the page that asks, if the browser
+        names it."""
+        return [
+            ("Cache-Control", "no-store"),
+            ("Vary", "Accept, Accept-Encoding, Origin"),
+            *Cors(self.settings.cors).headers(origin),
+        ]
+
+    def answer_here(self, environ: Mapping[str, Any], feeds: str | None) -> WsgiResponse:
+        """As `answer`, from this process's channels, for somebody who has the connection."""
+        asked = read(Request(dict(environ)), feeds)
+        caller = Caller(hands_off=True, cors=bool(self.settings.cors))
+        return Responder(self.engine, self.headers(asked.origin)).respond(asked, caller)
+
+    # The process
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the feeds and holds the streams of this process."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine(self.settings, self._declarations.values())
+            return self._engine
+
+    def health(self) -> Mapping[str, Health]:
+        """How the threads are that serve all feeds and all streams, by name; those of the
+        broadcaster process, where there is one. Raises BroadcasterAway where it does not answer."""
+        if self._handover is None:
+            return self.engine.health()
+        threads = self._handover.health()["threads"]
+        return {name: Health(**one) for name, one in threads.items()}
+
+    def serve_broadcaster(self, address: str, *, mode: int = 0o660) -> None:
+        """Be the process that runs the feeds and holds the streams of all workers, until SIGTERM or
+        SIGINT.
+
+        address: `unix:PATH`, of a Unix socket to listen on.
+        mode: the permissions of that socket. Whoever may write to it may publish.
+        """
+        self._handover = None
+        receiver = Receiver(address, Incoming(self), mode=mode)
+        with stopping(receiver.stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT):
+            receiver.run()
+        self.close()
+
+    def close(self) -> None:
+        """End this process's threads and streams, which otherwise end with it."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    # Parts of these
+
+    def _declare(self, declared: Declaration) -> None:
+        with self._lock:
+            if declared.name in self._declarations:
+                raise ConfigError(f"feed.{declared.name}: there is a feed of this name already")
+            self._declarations[declared.name] = declared
+            if self._engine is not None:
+                self._engine.add(declared)
+
+    @staticmethod
+    def _options(name: str, options: Mapping[str, object]) -> Options:
+        prefix = f"feed.{name}."
+        return Options({prefix + key: _as_text(value) for key, value in options.items()}, prefix)
+
+    def _publish(self, feed: str, payload: Payload) -> str:
+        declared = self._declarations.get(feed)
+        if declared is None:
+            names = ", ".join(self._declarations) or "none"
+            raise UnknownFeed(f"there is no feed '{feed}'; there is: {names}")
+        if self._handover is not None:
+            return self._handover.publish(feed, *_as_body(payload))
+        fresh_until = sys.maxsize  # good until the next comes, however long that takes
+        if not declared.is_pushed:
+            fresh_until = time.monotonic_ns() + round(declared.duration * 1_000_000_000)
+        value = Value(payload, computed=time.time(), fresh_until=fresh_until)
+        return self.engine.channels[feed].publish(value).id
+
+    def _answer(
+        self, environ: dict[str, Any], request: Request, feeds: str | None, shareable: bool
+    ) -> WsgiResponse:
+        asked = read(request, feeds)
+        door = door_of(environ)
+        hands_off = door is not None and door.connection is not None
+        threads = self.settings.threads(multithread=bool(environ.get("wsgi.multithread")))
+        body: HandsOff
+        if self._handover is not None:
+            body = Remote(self._handover, environ, feeds, self._relays(threads))
+            if door is None:
+                return body.relay()
+            status, headers = "200 OK", self.headers(asked.origin)
+        else:
+            caller = Caller(hands_off, threads, bool(self.settings.cors), shareable)
+            response = self._respond(asked, caller, environ)
+            if not isinstance(response.body, HandsOff):
+                return response
+            if door is None:
+                self._hints.no_middleware()
+                return response
+            status, headers, body = response.status, response.headers, response.body
+        if not hands_off:
+            self._hints.no_connection(environ)
+        return WsgiResponse(status, [*headers, door.leave(Left(body, headers))], [])
+
+    def _respond(
+        self, asked: StreamRequest, caller: Caller, environ: Mapping[str, Any]
+    ) -> WsgiResponse:
+        if environ.get("wsgi.multiprocess"):
+            self._hints.several_processes()
+        return Responder(self.engine, self.headers(asked.origin)).respond(asked, caller)
+
+    def _relays(self, most: int) -> Places:
+        """Those of streams that hold a thread here, and are another process's."""
+        with self._lock:
+            if self._relay_places is None:
+                self._relay_places = Places(most)
+            return self._relay_places
+
+    def _forget(self) -> None:
+        """This process was forked from the one in which all was made: make it anew when it is
+        needed. Called before any other thread is there."""
+        engine, self._engine = self._engine, None
+        self._lock = threading.RLock()  # another thread of that process may have held it
+        self._relay_places = None
+        self._hints = Hints()
+        if engine is not None:
+            engine.abandon()
+
+
+def _section_of(path: str) -> Mapping[str, str]:
+    """An ini's [app:main], with what that builds on. Its directory is on Python's path then."""
+    from paste.deploy import appconfig
+
+    directory = os.path.dirname(os.path.abspath(path))
+    if directory not in sys.path:
+        sys.path.append(directory)
+    section: Mapping[str, str] = appconfig(f"config:{os.path.abspath(path)}")
+    return section
+
+
+def _handover(address: str) -> Handover | None:
+    try:
+        return Handover(address) if address else None
+    except ValueError as error:
+        raise ConfigError(f"push.broadcaster = {address}: {error}") from None
+
+
+def _as_text(value: object) -> str:
+    """An option's value, as an ini has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def content_type_of(channel: Channel) -> str | None:
+    """That of the newest value."""
+    newest = channel.newest
+    match newest and newest.value.payload:
+        case Text():
+            return "text/plain"
+        case Data():
+            return "application/json"
+        case Blob(_, content_type):
+            return content_type
+    return None
+
+
+def _as_body(payload: Payload) -> tuple[str, bytes]:
+    """A payload as a content type and bytes, which `received` makes the same payload of."""
+    match payload:
+        case Text(text):
+            return "text/plain; charset=utf-8", text.encode()
+        case Data(json):
+            return "application/json", json.encode()
+        case Blob(data, content_type):
+            return content_type, data
+
+
+_all: weakref.WeakSet[Push] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for push in list(_all):
+        push._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

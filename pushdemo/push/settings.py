@@ -1,0 +1,89 @@
+"""The options of all streams, `push.…`, as values."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from pushdemo.handover.address import VARIABLE
+from pushdemo.push.encode.event_stream import EventStream
+from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.multipart import Multipart
+from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.options import ConfigError, Options
+
+# Waitress, the smallest of the servers that are threads and nothing else, has four.
+MAX_THREADS = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One attribute for each option; see `read` for their names, units and defaults."""
+
+    multipart: Multipart
+    retry: float
+    heartbeat: float
+    send_timeout: float
+    max_streams: int | None
+    max_threads: int
+    cors: tuple[str, ...]
+    token: str
+    max_body: int
+    broadcaster: str
+
+    @classmethod
+    def read(cls, options: Options) -> Settings:
+        """Raises ConfigError.
+
+        boundary: what separates the parts of a multipart stream; by default random, one for each
+            process.
+        retry: seconds after which a client should come back when its stream breaks; 2.
+        heartbeat: seconds of silence after which a heartbeat is sent; 15.
+        send_timeout: seconds after which a client that takes nothing is dropped; 30.
+        max_streams: how many streams are open at a time; by default as many as there are
+            descriptors for.
+        max_threads: how many of them may hold a thread of the server, where their connections
+            cannot be taken off it; 3, or none where the server has a single thread.
+        cors: the origins whose pages may read the streams, separated by spaces; `*` for any.
+        token: what somebody who publishes by HTTP must show; without it nobody can.
+        max_body: bytes of a value that is published by HTTP; 1 MiB.
+        broadcaster: where the process listens that holds the streams of all workers of a machine
+            (`unix:/run/pushdemo.sock`); by default the environment variable PUSHDEMO_BROADCASTER,
+            or no such process.
+        """
+        retry = options.seconds("retry", 2)
+        boundary = options.text("boundary", secrets.token_hex(16))
+        try:
+            multipart = Multipart(boundary, round(retry * 1000))
+        except ValueError as error:
+            raise ConfigError(f"push.boundary: {error}") from None
+        settings = cls(
+            multipart=multipart,
+            retry=retry,
+            heartbeat=options.seconds("heartbeat", 15),
+            send_timeout=options.seconds("send_timeout", 30),
+            max_streams=options.whole("max_streams", 0, least=1) or None,
+            max_threads=options.whole("max_threads", -1, least=0),
+            cors=tuple(options.text("cors", "").split()),
+            token=options.text("token", ""),
+            max_body=options.whole("max_body", 1024 * 1024, least=1),
+            broadcaster=options.text("broadcaster", os.environ.get(VARIABLE, "")),
+        )
+        options.finish()
+        return settings
+
+    @property
+    def framings(self) -> dict[str, Framing]:
+        """The streams' wire formats, by the names of pushdemo.wsgi.formats."""
+        return {
+            "multipart": self.multipart,
+            "sse": EventStream(round(self.retry * 1000)),
+            "ndjson": NdJson(),
+        }
+
+    def threads(self, *, multithread: bool) -> int:
+        """How many streams may hold a thread of a server that has several, or only one."""
+        if self.max_threads >= 0:
+            return self.max_threads
+        return MAX_THREADS if multithread else 0
