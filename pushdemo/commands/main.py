@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from pushdemo.client import FORMATS, Event, Watch, WatchError, publish
 from pushdemo.client.watcher import TIMEOUT
+from pushdemo.commands import broadcaster, run
 
 TOKEN = "PUSHDEMO_TOKEN"
 
@@ -175,6 +176,8 @@ def _publish(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "watch": Command("Print the events of an address as they come.", _add_watch_arguments, _watch),
     "publish": Command("Send a value to a feed.", _add_publish_arguments, _publish),
+    "broadcaster": Command(broadcaster.HELP, broadcaster.add_arguments, broadcaster.run),
+    "run": Command(run.HELP, run.add_arguments, run.run),
 }
 
 if __name__ == "__main__":
