@@ -20,6 +20,16 @@ CLIENTS = [
     "sseclient-py>=1.8",
 ]
 
+# Whose applications and servers the library is used with.
+FRAMEWORKS = [
+    "Django>=4.2",
+    "Flask>=3",
+    "gevent>=24",
+    "gunicorn>=27",
+    "pyramid>=2.0.2",
+    "uWSGI>=2.0.27",
+]
+
 # Who is measured beside us, and with what; the newest of some want a newer Python than we do.
 BENCH = [
     *DEMO,
@@ -74,6 +84,7 @@ setup(
         "test": [
             *DEMO,
             *CLIENTS,
+            *FRAMEWORKS,
             # Whose types a feed may return.
             "attrs>=23",
             "numpy>=1.26",
