@@ -21,9 +21,9 @@ def blocks(heading: str, language: str) -> list[str]:
 
 
 def test_your_own_feed(tmp_path: Path) -> None:
-    (code,) = blocks("Your own feed", "python")
-    (ini,) = blocks("Your own feed", "ini")
-    commands, _ = blocks("Your own feed", "")
+    (code,) = blocks("Your own feed, without a framework", "python")
+    (ini,) = blocks("Your own feed, without a framework", "ini")
+    (commands,) = blocks("Your own feed, without a framework", "")
     serve, curl = (shlex.split(line) for line in commands.splitlines())
     (tmp_path / "orders.py").write_text(code)
     # A port that is free here; the rest is as it stands.
