@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pushdemo import Push, UnknownFeed
+from pushdemo.lib.memoize import memorize
 from pushdemo.push.options import ConfigError
 from pushdemo.push.stream import Stream
 from pushdemo.wsgi.door import HEADER
@@ -368,6 +369,35 @@ def test_a_fork_while_a_lock_is_held(push: Push) -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_a_fork_while_another_thread_computes() -> None:
+    """What that computes would be waited for in the other process without end."""
+    begun, done = threading.Event(), threading.Event()
+    ours = os.getpid()
+
+    @memorize(duration=3600)
+    def slow() -> int:
+        if os.getpid() == ours:
+            begun.set()
+            done.wait()
+        return os.getpid()
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if slow() == os.getpid() else 1)
+        finally:
+            os._exit(1)
+    try:
+        until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), "the child's end")
+    finally:
+        done.set()
+        thread.join()
+    assert slow() == ours
 
 
 def test_who_only_watches_imports_no_web_framework() -> None:

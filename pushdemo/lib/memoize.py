@@ -34,6 +34,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import os
 import threading
 import time
 import types
@@ -374,6 +375,21 @@ _waiting: dict[int, _Flight[Any]] = {}
 _waiting_lock = threading.RLock()
 
 
+_stores: weakref.WeakSet[_Store[Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    global _waiting_lock
+    _waiting_lock = threading.RLock()
+    _waiting.clear()
+    for store in list(_stores):
+        store.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class _Store(Generic[R]):
     """The values of one function, and its flights. These are apart, so a flight is never evicted.
 
@@ -391,6 +407,13 @@ class _Store(Generic[R]):
         self._shared = self._stale = self._misses = self._errors = 0
         # Re-entrant: a finalizer may run at any allocation, also while we hold it, and call us.
         self._lock = threading.RLock()
+        _stores.add(self)
+
+    def forget_threads(self) -> None:
+        """In a process that was forked: computations of threads that are not here would be waited
+        for without end, and so would a lock that one of them holds. The values stay."""
+        self._lock = threading.RLock()
+        self._flights = {}
 
     def fetch(self, key: Hashable, compute: Callable[[], R]) -> R:
         """The value that somebody stored meanwhile, or computes now, or else computed here."""
