@@ -17,7 +17,6 @@ import re
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -30,7 +29,8 @@ from pushdemo.push.deliver import descriptors
 from tests.history import Client, Verdict, witnessed
 from tests.judging import Bounds, judge
 from tests.recording import Log, Recorder
-from tests.servers import CHECKOUT, HANG, until
+from tests.servers import HANG, until
+from tests.wsgi_servers import GUNICORN, PYTHON, WsgiServer
 
 INTERVAL = 1.0  # seconds
 KILLS = 3
@@ -65,50 +65,25 @@ def home():
 """
 
 
-class Server:
-    """`pushdemo run` in a directory of its own."""
+class Server(WsgiServer):
+    """`pushdemo run` with gunicorn, in a directory of its own."""
 
-    def __init__(self, directory: Path, *, backlog: int = 4096) -> None:
+    def __init__(self, directory: Path) -> None:
         (directory / "deployed.py").write_text(APPLICATION)
-        self._log = directory / "log"
         self.calls = directory / "calls"
-        command = [
-            *(sys.executable, "-m", "pushdemo", "run", "deployed:push", "--"),
-            *(sys.executable, "-m", "gunicorn", "-w", "4", "-b", "127.0.0.1:0"),
-            *("--max-requests", "100", "--max-requests-jitter", "20", "--backlog", str(backlog)),
-            *("--no-control-socket", "deployed:app"),
-        ]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"{directory}{os.pathsep}{CHECKOUT}",
-            "PYTHONUNBUFFERED": "1",
-        }
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        try:
-            until(lambda: self._found is not None, "gunicorn's address")
-        except BaseException:
-            self.close()
-            raise
-        assert self._found
-        self.address = "127.0.0.1", int(self._found[1])
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    @property
-    def _found(self) -> re.Match[str] | None:
-        assert self.process.poll() is None, self.log
-        return re.search(r"Listening at: http://127\.0\.0\.1:(\d+) \((\d+)\)", self.log)
+        super().__init__(
+            directory,
+            *(*PYTHON, "pushdemo", "run", "deployed:push", "--", *GUNICORN, "-w", "4"),
+            *("--max-requests", "100", "--max-requests-jitter", "20", "--backlog", "4096"),
+            "deployed:app",
+        )
 
     @property
     def master(self) -> int:
         """gunicorn's own process, whose children are the workers."""
-        assert self._found
-        return int(self._found[2])
+        found = re.search(r"Listening at: \S+ \((\d+)\)", self.log)
+        assert found
+        return int(found[1])
 
     @property
     def workers(self) -> list[int]:
@@ -119,21 +94,6 @@ class Server:
     def started(self) -> int:
         """How many workers there have been."""
         return self.log.count("Booting worker")
-
-    def ask(self) -> str:
-        """An ordinary request."""
-        with socket.create_connection(self.address, timeout=HANG) as sock:
-            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            received = b"".join(iter(lambda: sock.recv(CHUNK), b""))
-        assert b"200 OK" in received, received
-        return received.rpartition(b"\r\n\r\n")[2].decode()
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(HANG)
-        finally:
-            self.process.kill()
 
 
 class Watching:
@@ -231,7 +191,7 @@ def run(
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="deploys-")))
         server = Server(directory)
-        stack.callback(server.close)
+        stack.enter_context(server)
         watching = stack.enter_context(Watching(server.address))
         began = time.monotonic()
         for number in range(streams):
@@ -246,13 +206,13 @@ def run(
             tell(f"killed worker {victim}")
             until(lambda victim=victim: victim not in server.workers, "its end")  # type: ignore[misc]
             for _ in range(50):
-                server.ask()
+                assert server.ask()[0] == 200
         before = server.started
         os.kill(server.process.pid, signal.SIGHUP)
         tell("reloaded")
         until(lambda: server.started >= before + 4, "four new workers")
         for _ in range(150):  # some are recycled, too
-            server.ask()
+            assert server.ask()[0] == 200
         seen = min(len(client.seen) for client in watching.clients)
         until(lambda: watching.all_have(seen + 3), "three more events each")
         watching.stop()
