@@ -32,6 +32,7 @@ import websocket
 # Seconds. Whoever waits longer than a command may take waits for ever.
 STARTUP = 30.0
 COMMAND = 60.0
+CAPTURE = 20.0  # until the browser can show what it shows
 
 
 class MissingBrowser(Exception):
@@ -114,10 +115,20 @@ class Tab:
             time.sleep(0.02)
 
     def screenshot(self, path: str | Path) -> None:
-        """Writes what the tab shows as PNG."""
-        answer = self._connection.command(
-            "browsingContext.captureScreenshot", context=self._context
-        )
+        """Writes what the tab shows as PNG, as soon as the browser can: Firefox cannot while it
+        goes from one document to the next."""
+        deadline = time.monotonic() + CAPTURE
+        while True:
+            try:
+                answer = self._connection.command(
+                    "browsingContext.captureScreenshot", context=self._context
+                )
+            except BrowserError as error:
+                if "Unable to capture" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                break
         Path(path).write_bytes(base64.b64decode(answer["data"]))
 
     def resize(self, width: int, height: int) -> None:
