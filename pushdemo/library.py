@@ -24,7 +24,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pushdemo.handover.client import Handover
 from pushdemo.handover.server import Receiver
@@ -50,6 +50,10 @@ from pushdemo.wsgi.remote import Remote
 from pushdemo.wsgi.request import RequestError, StreamRequest, read
 from pushdemo.wsgi.responder import Caller, Responder, WsgiResponse, error_response, whole
 from pushdemo.wsgi.web import Request
+
+if TYPE_CHECKING:
+    from flask import Request as FlaskRequest
+    from flask import Response as FlaskResponse
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -182,7 +186,7 @@ class Push:
         except RequestError as error:
             return whole(error_response(error))
 
-    def flask(self, request: Any, feeds: str | None = None) -> Any:
+    def flask(self, request: FlaskRequest, feeds: str | None = None) -> FlaskResponse:
         """The response of a Flask view. See `respond`."""
         return frameworks.flask(self.respond(request.environ, feeds))
 

@@ -6,16 +6,18 @@ import contextlib
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contest.program import PATH
+from benchmarks.contest.program import BACKLOG, HOST, PATH, Options
 from benchmarks.server import Server, pushdemo, running
 from benchmarks.versions import version
 
 EVENT_STREAM = "text/event-stream"
 MULTIPART = "multipart/x-mixed-replace"
+# Streams that are asked of those that have a thread for each: see threads.py.
+THREADS = 1000
 
 # A feed that computes, in pure Python, all the time; in a thread of the server.
 BUSY_FEED = """\
@@ -111,9 +113,44 @@ def _pushdemo(pure: bool = False) -> Start:
                     pure=pure,
                 )
             )
-            if setting.busy:  # a feed runs while somebody watches it
-                watcher = stack.enter_context(socket.create_connection(server.address))
-                watcher.sendall(b"GET /server/index/busy HTTP/1.0\r\n\r\n")
+            if setting.busy:
+                stack.enter_context(_watching(server, "/server/index/busy"))
+            yield server
+
+    return start
+
+
+def _watching(server: Server, path: str) -> contextlib.AbstractContextManager[object]:
+    """A client of a feed of ours that computes all the time: it runs while somebody watches it."""
+    watcher = socket.create_connection(server.address)
+    watcher.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return watcher
+
+
+def _gunicorn(
+    module: str, *options: str, before: Sequence[str] = (), busy_path: str | None = None
+) -> Start:
+    """gunicorn with the application of a module.
+
+    before: what starts it, and more.
+    busy_path: a stream of a feed that computes all the time; without it the application computes
+        by itself if it is asked to.
+    """
+
+    @contextlib.contextmanager
+    def start(setting: Setting) -> Iterator[Server]:
+        command = [
+            *before,
+            *(sys.executable, "-m", "gunicorn", "--no-control-socket", "--bind", f"{HOST}:0"),
+            *("--backlog", str(BACKLOG), *options, f"benchmarks.contest.{module}:app"),
+        ]
+        asked = Options(setting.interval, setting.size, setting.busy)
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(
+                running(command, core=setting.core, environment=asked.environment())
+            )
+            if setting.busy and busy_path:
+                stack.enter_context(_watching(server, busy_path))
             yield server
 
     return start
@@ -123,6 +160,29 @@ STREAM = "/server/index/bench"
 FLOOR = Contestant("bare C loop", _bare, path="/", hosts_python=False)
 OURS = Contestant("pushdemo", _pushdemo(), path=STREAM)
 PURE = Contestant("pushdemo, pure Python", _pushdemo(pure=True), path=STREAM)
+FLASK = Contestant(
+    "pushdemo, Flask on gunicorn",
+    _gunicorn("flask_pushdemo", busy_path="/busy"),
+    ("Flask", "gunicorn"),
+)
+# One process that holds all streams, and the workers that hand them to it.
+FLASK_WORKERS = Contestant(
+    "pushdemo, Flask on gunicorn -w 4",
+    _gunicorn(
+        "flask_pushdemo",
+        *("--workers", "4"),
+        before=(
+            sys.executable,
+            "-m",
+            "pushdemo",
+            "run",
+            "benchmarks.contest.flask_pushdemo:push",
+            "--",
+        ),
+        busy_path="/busy",
+    ),
+    ("Flask", "gunicorn"),
+)
 NCHAN = Contestant("nchan", _module("nchan"), ("nginx", "setpriv"))
 STARLETTE = Contestant(
     "sse-starlette",
@@ -134,10 +194,22 @@ CONTESTANTS = (
     OURS,
     PURE,
     Contestant("pushdemo, multipart", _pushdemo(), path=STREAM, accept=MULTIPART),
+    FLASK,
+    FLASK_WORKERS,
     NCHAN,
     Contestant("gevent", _module("gevent_sse"), ("gevent",)),
     Contestant("Tornado", _module("tornado_sse"), ("tornado",)),
     Contestant("aiohttp-sse", _module("aiohttp_sse"), ("aiohttp-sse", "aiohttp", "uvloop")),
     STARLETTE,
-    Contestant("a thread per stream", _module("threads"), ("Paste",), most=1000),
+    Contestant("a thread per stream", _module("threads"), ("Paste",), most=THREADS),
+    Contestant(
+        "Flask on gunicorn gthread",
+        _gunicorn(
+            "flask_threads",
+            *("--worker-class", "gthread", "--threads", str(THREADS + 100)),
+            *("--worker-connections", str(THREADS + 1000)),
+        ),
+        ("Flask", "gunicorn"),
+        most=THREADS,
+    ),
 )

@@ -1,9 +1,10 @@
-"""What every contestant does in the same way: its arguments, its limits, its beat."""
+"""What every contestant does in the same way: its options, its limits, its beat."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,9 +19,29 @@ BACKLOG = 4096
 HEADERS = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
 
 
+# The same options for an application, whose server has the command line.
+_INTERVAL, _SIZE, _BUSY = "CONTEST_INTERVAL", "CONTEST_SIZE", "CONTEST_BUSY"
+
+
 class Options(NamedTuple):
-    interval: float  # seconds from one value to the next
-    size: int  # of a value, in bytes
+    """interval: seconds from one value to the next.
+    size: of a value, in bytes.
+    busy: to compute all the time.
+    """
+
+    interval: float
+    size: int
+    busy: bool
+
+    def environment(self) -> dict[str, str]:
+        """For `of_environment`."""
+        return {_INTERVAL: str(self.interval), _SIZE: str(self.size), _BUSY: "1" * self.busy}
+
+
+def of_environment() -> Options:
+    """The options of an application."""
+    interval, size, busy = (os.environ[name] for name in (_INTERVAL, _SIZE, _BUSY))
+    return Options(float(interval), int(size), bool(busy))
 
 
 def begin() -> Options:
@@ -35,7 +56,7 @@ def begin() -> Options:
     raise_descriptor_limit()
     if arguments.busy:
         keep_busy()
-    return Options(arguments.interval, arguments.size)
+    return Options(arguments.interval, arguments.size, arguments.busy)
 
 
 def listening(port: int) -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from benchmarks.contest import measuring
 from benchmarks.contest.contestants import (
+    FLASK,
+    FLASK_WORKERS,
     FLOOR,
     NCHAN,
     OURS,
@@ -267,6 +269,15 @@ def claims(results: Results, cases: Sequence[Case], growing: Sequence[Case]) -> 
             1,
             results.ratio(FIRST, ours, (NCHAN, idle)),
             True,
+        ),
+        *(
+            Claim(
+                f"{what}, {one.name}, to `paster serve`",
+                1.1,
+                results.ratio(name, (one, idle), ours),
+            )
+            for one in (FLASK, FLASK_WORKERS)
+            for what, name in (("CPU a delivery", CPU), ("last client", LAST))
         ),
         Claim("memory, KiB a client", 1, lambda n: results.figure(*ours, MEMORY, n), True),
         Claim(

@@ -23,6 +23,7 @@ from benchmarks.contest.program import (
     BACKLOG,
     HEADERS,
     HOST,
+    Options,
     begin,
     event,
     listening,
@@ -48,10 +49,14 @@ class Feed:
         replaced, self._replaced = self._replaced, threading.Event()
         replaced.set()
 
-    def application(
-        self, _environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterator[bytes]:
-        start_response("200 OK", HEADERS)
+    def run(self, options: Options) -> None:
+        """Make values for ever."""
+        for pause in pauses(options.interval):
+            time.sleep(pause)
+            self.publish(stamp(options.size))
+
+    def events(self) -> Iterator[bytes]:
+        """The newest value and those that follow, for one client."""
         sent = b""
         while True:
             # In this order: what is published between the two lines sets this event.
@@ -60,6 +65,12 @@ class Feed:
                 replaced.wait()
             sent = self._newest
             yield sent
+
+    def application(
+        self, _environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterator[bytes]:
+        start_response("200 OK", HEADERS)
+        return self.events()
 
 
 def main() -> None:
@@ -78,9 +89,7 @@ def main() -> None:
     )
     listening(server.server_port)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    for pause in pauses(options.interval):
-        time.sleep(pause)
-        feed.publish(stamp(options.size))
+    feed.run(options)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pushdemo.wsgi.responder import WsgiResponse
 
+if TYPE_CHECKING:
+    import flask as flask_package
 
-def flask(response: WsgiResponse) -> Any:
+
+def flask(response: WsgiResponse) -> flask_package.Response:
     """A flask.Response."""
     from flask import Response
 
