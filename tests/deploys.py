@@ -14,11 +14,8 @@ import contextlib
 import os
 import random
 import re
-import selectors
 import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,16 +23,14 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from pushdemo.push.deliver import descriptors
-from tests.history import Client, Verdict, witnessed
+from tests.history import Verdict, witnessed
 from tests.judging import Bounds, judge
-from tests.recording import Log, Recorder
-from tests.servers import HANG, until
+from tests.servers import until
+from tests.watching import Watching
 from tests.wsgi_servers import GUNICORN, PYTHON, WsgiServer
 
 INTERVAL = 1.0  # seconds
 KILLS = 3
-FORMATS = ("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace")
-CHUNK = 64 * 1024
 
 # Each call of the function leaves a line: by whom it was made, and when.
 APPLICATION = f"""
@@ -96,71 +91,14 @@ class Server(WsgiServer):
         return self.log.count("Booting worker")
 
 
-class Watching:
-    """Streams, recorded by a thread."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._address = address
-        self._recorder = Recorder()
-        self._logs: list[Log] = []
-        self._selector = selectors.DefaultSelector()
-        self._running = True
-        self._thread = threading.Thread(target=self._run, name="watching")
-
-    def __enter__(self) -> Watching:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
-        self._selector.close()
-
-    def connect(self, number: int) -> None:
-        """A stream more. A worker that was killed with it in its hands, or in its part of the
-        backlog, has not answered: a browser would ask again, and so does this."""
-        log = self._recorder.log(f"client {number}", ("count",))
-        sock = socket.create_connection(self._address, timeout=HANG)
-        accept = FORMATS[number % len(FORMATS)]
-        log.connect()
-        sock.sendall(f"GET /live HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n\r\n".encode())
-        sock.setblocking(False)
-        self._logs.append(log)
-        self._selector.register(sock, selectors.EVENT_READ, log)
-
-    @property
-    def clients(self) -> list[Client]:
-        return self._recorder.clients
-
-    @property
-    def connected(self) -> int:
-        return sum(log.connected for log in list(self._logs))
-
-    def all_have(self, events: int) -> bool:
-        """Whether each client has seen so many."""
-        return all(len(client.seen) >= events for client in self.clients)
-
-    def stop(self) -> None:
-        if self._running:
-            self._running = False
-            self._thread.join(HANG)
-
-    def _run(self) -> None:
-        while self._running:
-            for key, _ in self._selector.select(0.2):
-                log: Log = key.data
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                try:
-                    data = sock.recv(CHUNK)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    data = b""
-                log.receive(data, time.monotonic())
-                if not data:
-                    self._selector.unregister(sock)
+def ask_until_recycled(server: Server, workers: int) -> None:
+    """Ask for pages until so many workers more have been started, for having answered enough."""
+    enough = server.started + workers
+    for _ in range(10 * 100 * workers):
+        assert server.ask()[0] == 200
+        if server.started >= enough:
+            return
+    raise AssertionError(f"no {workers} workers were recycled:\n{server.log}")
 
 
 class Report(NamedTuple):
@@ -211,8 +149,7 @@ def run(
         os.kill(server.process.pid, signal.SIGHUP)
         tell("reloaded")
         until(lambda: server.started >= before + 4, "four new workers")
-        for _ in range(150):  # some are recycled, too
-            assert server.ask()[0] == 200
+        ask_until_recycled(server, 2)
         seen = min(len(client.seen) for client in watching.clients)
         until(lambda: watching.all_have(seen + 3), "three more events each")
         watching.stop()

@@ -2,37 +2,102 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.servers import CHECKOUT, HANG, Reader, until
 
 PYTHON = (sys.executable, "-m")
 GUNICORN = (*PYTHON, "gunicorn", "--no-control-socket", "-b", "127.0.0.1:0")
-LISTENS = r"(?:[Ll]istening at: |Serving on |Running on |serving on )http://127\.0\.0\.1:(\d+)"
+THREADS = 3  # of gunicorn's pool, which it starts as it needs them, and keeps
+# What each of them says of its address.
+_LISTENS = re.compile(
+    r"(?:[Ll]istening at: |Serving on |Running on |serving on |bound to TCP address )"
+    r"(?:https?://)?127\.0\.0\.1:(\d+)"
+)
+
+
+class Kind(NamedTuple):
+    """A server, and how it is started for an `application:app`. pool: threads that it starts as it
+    needs them, and keeps."""
+
+    name: str
+    command: Sequence[str]
+    pool: int = 0
+
+
+# Whose connections can be taken, and which any application runs on.
+KINDS = (
+    Kind("gunicorn sync", (*GUNICORN, "application:app")),
+    Kind(
+        "gunicorn gthread",
+        (*GUNICORN, "-k", "gthread", "--threads", str(THREADS), "application:app"),
+        pool=THREADS,
+    ),
+    Kind("gunicorn gevent", (*GUNICORN, "-k", "gevent", "application:app")),
+    Kind(
+        "uWSGI",
+        (
+            *(str(Path(sys.executable).with_name("uwsgi")), "--http-socket", "127.0.0.1:0"),
+            *("--die-on-term", "--enable-threads", "--need-app", "--module", "application:app"),
+        ),
+    ),
+    Kind("paster serve", (str(Path(sys.executable).with_name("paster")), "serve", "paster.ini")),
+)
+FLASK_RUN = Kind("flask run", (*PYTHON, "flask", "--app", "application", "run", "--port", "0"))
+WAITRESS = Kind("waitress", (*PYTHON, "waitress", "--listen=127.0.0.1:0", "application:app"))
+
+_FACTORY = """
+def factory(global_conf, **section):
+    return app
+"""
+_INI = """
+[app:main]
+paste.app_factory = application:factory
+[server:main]
+use = egg:pushdemo#http
+port = 0
+"""
+
+
+def write_application(directory: Path, source: str) -> None:
+    """The module `application`, for servers of every kind that are started in the directory."""
+    (directory / "application.py").write_text(source + _FACTORY)
+    (directory / "paster.ini").write_text(_INI)
+
+
+class Used(NamedTuple):
+    """What the processes of a server have."""
+
+    descriptors: int
+    threads: int
+
+    def beyond(self, before: Used, kind: Kind) -> Used:
+        """What they have now and had not before, but for a pool that has grown."""
+        return Used(
+            max(0, self.descriptors - before.descriptors),
+            max(0, self.threads - before.threads - kind.pool),
+        )
 
 
 class WsgiServer:
-    """A command in a directory, with what it says in a file there.
-
-    listens: finds its port in that.
-    """
+    """A command in a directory, with what it says in a file there."""
 
     def __init__(
         self,
         directory: Path,
         *command: str,
-        listens: str = LISTENS,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = directory / f"log-{len(list(directory.glob('log-*')))}"
-        self._listens = listens
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -67,7 +132,7 @@ class WsgiServer:
     @property
     def _found(self) -> re.Match[str] | None:
         assert self.process.poll() is None, self.log
-        return re.search(self._listens, self.log)
+        return _LISTENS.search(self.log)
 
     def connect(self, target: str, **headers: str) -> Reader:
         """A stream, to be read."""
@@ -88,6 +153,14 @@ class WsgiServer:
         finally:
             connection.close()
 
+    def used(self) -> Used:
+        """What all its processes have."""
+        descriptors = threads = 0
+        for pid in _processes(self.process.pid):
+            descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+            threads += len(os.listdir(f"/proc/{pid}/task"))
+        return Used(descriptors, threads)
+
     def close(self) -> int:
         """Ask it to end; returns its exit code."""
         if self.process.poll() is None:
@@ -97,3 +170,12 @@ class WsgiServer:
         finally:
             self.process.kill()
             self.process.wait(HANG)
+
+
+def _processes(pid: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            for child in (task / "children").read_text().split():
+                yield from _processes(int(child))
