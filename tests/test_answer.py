@@ -17,8 +17,17 @@ import pytest
 from pushdemo.push import stream as stream_module
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import payload_of
-from pushdemo.push.deliver.answer import PATIENCE, Answer, Beginning, PollAnswer, StreamAnswer
+from pushdemo.push.deliver.answer import (
+    PATIENCE,
+    Answer,
+    Beginning,
+    Condition,
+    Fallbacks,
+    PollAnswer,
+    StreamAnswer,
+)
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.gzip import Gzip
@@ -35,6 +44,7 @@ COMPUTED = 1_700_000_000.9
 FAILURE = Response("503 Service Unavailable", [("Retry-After", "5")], b"later")
 REFUSAL = Response("406 Not Acceptable", [("Content-Type", "text/plain")], b"no")
 NOTHING_NEW = Response("304 Not Modified", [("ETag", '"e-6"')])
+FALLBACKS = Fallbacks(REFUSAL, FAILURE)
 IMAGE = (b"\x89PNG", "image/png")
 
 
@@ -80,7 +90,7 @@ def test_a_304_has_no_body_and_so_no_length() -> None:
 def test_a_stream_begins_with_its_head_and_opening(
     framing: EventStream | Multipart | Gzip,
 ) -> None:
-    answer = StreamAnswer(framing, b"head", make_head, refusal=REFUSAL, failure=FAILURE)
+    answer = StreamAnswer(framing, b"head", make_head, FALLBACKS)
     assert answer.begin(event("x")) == (b"head" + framing.opening, True)
     assert answer.begin(None) == (b"head" + framing.opening, True)
 
@@ -89,7 +99,7 @@ def test_a_stream_begins_with_its_head_and_opening(
 def test_a_stream_whose_format_cannot_carry_the_first_event_is_refused(
     framing: EventStream | Gzip,
 ) -> None:
-    answer = StreamAnswer(framing, b"head", make_head, refusal=REFUSAL, failure=FAILURE)
+    answer = StreamAnswer(framing, b"head", make_head, FALLBACKS)
     assert answer.begin(event(IMAGE)) == (REFUSAL.encode(make_head), False)
 
 
@@ -98,7 +108,7 @@ def test_a_stream_begins_without_a_value_before_proxies_lose_their_patience() ->
 
 
 def test_a_stream_whose_first_value_fails_is_refused_for_now() -> None:
-    answer = StreamAnswer(EventStream(), b"head", make_head, refusal=REFUSAL, failure=FAILURE)
+    answer = StreamAnswer(EventStream(), b"head", make_head, FALLBACKS)
     assert answer.fail() == (FAILURE.encode(make_head), False)
     assert poll(Document("application/json")).fail() == (FAILURE.encode(make_head), False)
 
@@ -147,8 +157,7 @@ def test_a_header_more_leaves_the_first_document_as_it_is() -> None:
 
 def poll(document: Document) -> PollAnswer:
     framing = DocumentFraming(document, make_head)
-    return PollAnswer(framing, refusal=REFUSAL, failure=FAILURE,
-                      nothing_new=NOTHING_NEW, patience=3.0)  # fmt: skip
+    return PollAnswer(framing, Condition(0, 3.0, NOTHING_NEW), FALLBACKS)
 
 
 def test_a_poll_is_answered_with_the_whole_response() -> None:
@@ -223,9 +232,10 @@ class Late:
         ours, theirs = socket.socketpair()
         ours.settimeout(HANG)
         self.clients.append(ours)
-        self.broadcaster.attach(
-            [theirs], answer, self.channel, NdJson(), reached=reached, resume_from=resume_from
+        subscription = Subscription(
+            self.channel, NdJson(), reached=reached, resume_from=resume_from
         )
+        self.broadcaster.attach([theirs], answer, subscription)
         return ours
 
     def close(self) -> None:
@@ -249,7 +259,7 @@ def lines(client: socket.socket, count: int) -> list[int]:
 
 
 def test_a_client_that_comes_back_then_sees_no_event_twice(late: Late) -> None:
-    answer = StreamAnswer(NdJson(), b"", make_head, refusal=REFUSAL, failure=FAILURE)
+    answer = StreamAnswer(NdJson(), b"", make_head, FALLBACKS)
     client = late.attach(answer, resume_from=position_of("e-1"))
     late.held.go_on.set()
     assert lines(late.clients[0], 2) == [1, 2]
@@ -272,7 +282,7 @@ def test_a_poll_is_not_answered_then_with_what_its_client_has(late: Late) -> Non
 def test_events_that_a_format_cannot_carry_are_silence_to_its_stream() -> None:
     broadcaster, channel = Broadcaster(), Channel("x")
     stream = Streams(broadcaster, Places(1), heartbeat=0.05).open(
-        channel, EventStream(), refusal=REFUSAL, failure=FAILURE
+        Subscription(channel, EventStream()), FALLBACKS
     )
     pieces = iter(stream)
     assert next(pieces) == EventStream().opening
@@ -303,7 +313,7 @@ def test_an_event_puts_the_next_heartbeat_off(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(stream_module, "time", clock)
     broadcaster, channel = Broadcaster(), Channel("x")
     stream = Streams(broadcaster, Places(1), heartbeat=0.4).open(
-        channel, EventStream(), refusal=REFUSAL, failure=FAILURE
+        Subscription(channel, EventStream()), FALLBACKS
     )
     pieces = iter(stream)
     next(pieces)

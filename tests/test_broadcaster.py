@@ -14,7 +14,9 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
-from pushdemo.push.deliver.broadcaster import CHATTER, Broadcaster
+from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.connections import CHATTER
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.event import Event, FeedStatus, Value
 from pushdemo.push.position import position_of
 from tests.servers import HANG, until
@@ -107,11 +109,13 @@ class Stage:
                 socks.append(listener.accept()[0])
                 clients.append(Client(client))
         self.clients += clients
+        resume_from = None if last_id is None else position_of(last_id)
         self.broadcaster.attach(
-            socks, answer or Begins(head, patience), self.channel, self.lines,
-            limit=limit, resume_from=None if last_id is None else position_of(last_id),
-            on_close=lambda: self.closed.append(name),
-        )  # fmt: skip
+            socks,
+            answer or Begins(head, patience),
+            Subscription(self.channel, self.lines, limit=limit, resume_from=resume_from),
+            lambda: self.closed.append(name),
+        )
         return clients
 
     def publish(self, text: str) -> None:

@@ -18,6 +18,7 @@ from pushdemo.push.compute.payload import Data
 from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.event import Event, Value
 from pushdemo.push.position import position_of
@@ -250,7 +251,9 @@ def test_a_slow_client_too_gets_what_it_missed_before_the_mix_began(
         client.connect(listener.getsockname())
         server, _ = listener.accept()
         broadcaster.attach(
-            [server], Begins(), combined, FRAMING, resume_from=position_of("a-1.b-1")
+            [server],
+            Begins(),
+            Subscription(combined, FRAMING, resume_from=position_of("a-1.b-1")),
         )
         with client.makefile("rb") as file:
             missed = [json.loads(file.readline()) for _ in range(2)]

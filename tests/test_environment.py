@@ -14,6 +14,8 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.compute.declaration import declared_in
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.payload import Text
+from pushdemo.push.deliver.answer import Fallbacks
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.engine import Engine
 from pushdemo.push.options import ConfigError
@@ -44,7 +46,8 @@ def load(**section: str) -> Engine:
 def open_stream(loaded: Engine, channel: Channel, limit: int | None = None) -> Stream:
     nothing = Response("503 Service Unavailable", [])
     framing = loaded.framings["multipart"]
-    return loaded.streams.open(channel, framing, refusal=nothing, failure=nothing, limit=limit)
+    subscription = Subscription(channel, framing, limit=limit)
+    return loaded.streams.open(subscription, Fallbacks(nothing, nothing))
 
 
 def feed(**options: str) -> Feed:

@@ -1,4 +1,4 @@
-"""An error in the broadcaster's work for one client, or one group of them, reaches no other."""
+"""An error in the broadcaster's work for one client, or one audience of them, reaches no other."""
 
 from __future__ import annotations
 
@@ -164,11 +164,14 @@ def test_what_another_thread_raises_in_it_loses_no_stream_and_no_event(
     assert stage.closed == []
 
 
-@pytest.mark.parametrize("step", ["_broadcast", "_admit", "_give_up"])
+@pytest.mark.parametrize(
+    ("part", "step"), [(None, "_broadcast"), (None, "_admit"), ("_connections", "drop_late")]
+)
 def test_a_turn_that_fails_anywhere_is_made_up_for_by_the_next(
-    stage: Stage, watcher: Client, step: str, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, watcher: Client, part: str | None, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work: Callable[..., object] = getattr(stage.broadcaster, step)
+    owner = getattr(stage.broadcaster, part) if part else stage.broadcaster
+    work: Callable[..., object] = getattr(owner, step)
     failures = iter([MemoryError(), SystemExit(), OSError()])
 
     def fail(*arguments: object) -> object:
@@ -176,7 +179,7 @@ def test_a_turn_that_fails_anywhere_is_made_up_for_by_the_next(
             raise error
         return work(*arguments)
 
-    monkeypatch.setattr(stage.broadcaster, step, fail)
+    monkeypatch.setattr(owner, step, fail)
     stage.publish("two")
     assert watcher.line() == "two\n"
     until(lambda: stage.broadcaster.health.errors == 3, "the errors")

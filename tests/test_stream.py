@@ -16,7 +16,9 @@ from paste.deploy import loadapp
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
+from pushdemo.push.deliver.answer import Fallbacks
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.event import Event, FeedStatus, Value
 from pushdemo.push.places import Places
@@ -26,10 +28,7 @@ from pushdemo.push.stream import Streams, TooManyStreams, Watch
 from tests.servers import CHECKOUT, HANG, Reader
 
 FRAMING = Multipart("test")
-RESPONSES: Any = {
-    "refusal": Response("406 Not Acceptable", []),
-    "failure": Response("503 Service Unavailable", []),
-}
+FALLBACKS = Fallbacks(Response("406 Not Acceptable", []), Response("503 Service Unavailable", []))
 
 
 def publish(channel: Channel, text: str) -> bytes:
@@ -46,7 +45,7 @@ def streams() -> Iterator[Streams]:
 def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: Streams) -> None:
     channel = Channel("x")
     one = publish(channel, "one")
-    stream = streams.open(channel, FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(channel, FRAMING), FALLBACKS)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + one
     two = publish(channel, "two")
@@ -56,7 +55,7 @@ def test_the_first_piece_has_the_newest_event_and_each_piece_one_more(streams: S
 
 def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(channel, FRAMING), FALLBACKS)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening
     one = publish(channel, "one")
@@ -66,7 +65,7 @@ def test_it_opens_before_there_is_an_event(streams: Streams) -> None:
 
 def test_it_waits_for_an_event(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(channel, FRAMING), FALLBACKS)
     pieces = iter(stream)
     next(pieces)
     received: list[bytes] = []
@@ -81,7 +80,7 @@ def test_it_waits_for_an_event(streams: Streams) -> None:
 def test_a_limited_one_ends(streams: Streams) -> None:
     channel = Channel("x")
     publish(channel, "one")
-    stream = streams.open(channel, FRAMING, **RESPONSES, limit=1)
+    stream = streams.open(Subscription(channel, FRAMING, limit=1), FALLBACKS)
     (piece,) = stream
     assert piece.endswith(b"\r\n--test--\r\n")
     assert not channel.watched
@@ -90,7 +89,7 @@ def test_a_limited_one_ends(streams: Streams) -> None:
 
 def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Streams) -> None:
     channel = Channel("x")
-    stream = streams.open(channel, FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(channel, FRAMING), FALLBACKS)
     pieces = iter(stream)
     assert not channel.watched
     next(pieces)
@@ -102,24 +101,24 @@ def test_the_channel_is_watched_from_the_first_piece_to_the_close(streams: Strea
 def test_a_place_is_free_again_after_the_close_however_often(streams: Streams) -> None:
     channel = Channel("x")
     one, two = (
-        streams.open(channel, FRAMING, **RESPONSES),
-        streams.open(channel, FRAMING, **RESPONSES),
+        streams.open(Subscription(channel, FRAMING), FALLBACKS),
+        streams.open(Subscription(channel, FRAMING), FALLBACKS),
     )
     with pytest.raises(TooManyStreams):
-        streams.open(channel, FRAMING, **RESPONSES)
+        streams.open(Subscription(channel, FRAMING), FALLBACKS)
     one.close()
     one.close()
     assert streams.places.taken == 1
-    three = streams.open(channel, FRAMING, **RESPONSES)
+    three = streams.open(Subscription(channel, FRAMING), FALLBACKS)
     with pytest.raises(TooManyStreams):
-        streams.open(channel, FRAMING, **RESPONSES)
+        streams.open(Subscription(channel, FRAMING), FALLBACKS)
     two.close()
     three.close()
     assert streams.places.taken == 0
 
 
 def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> None:
-    stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(Channel("x"), FRAMING), FALLBACKS)
     next(iter(stream))
     del stream
     gc.collect()
@@ -127,7 +126,7 @@ def test_a_place_is_free_again_when_a_stream_is_forgotten(streams: Streams) -> N
 
 
 def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
-    stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(Channel("x"), FRAMING), FALLBACKS)
     stream.close()
     with pytest.raises(RuntimeError, match="closed"):
         stream.hand_off(None, b"", lambda *_: b"")  # type: ignore[arg-type]
@@ -136,7 +135,9 @@ def test_a_closed_stream_cannot_be_handed_off(streams: Streams) -> None:
 def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
     channel = Channel("x", history=3)
     frames = [publish(channel, str(number)) for number in range(5)]
-    stream = streams.open(channel, FRAMING, **RESPONSES, resume_from=position_of(channel.id_of(3)))
+    stream = streams.open(
+        Subscription(channel, FRAMING, resume_from=position_of(channel.id_of(3))), FALLBACKS
+    )
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + frames[3]
     assert next(pieces) == frames[4]
@@ -146,7 +147,9 @@ def test_it_resumes_after_the_last_event_seen(streams: Streams) -> None:
 def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
     channel = Channel("x")
     frames = [publish(channel, str(number)) for number in range(5)]
-    stream = streams.open(channel, FRAMING, **RESPONSES, resume_from=position_of(channel.id_of(1)))
+    stream = streams.open(
+        Subscription(channel, FRAMING, resume_from=position_of(channel.id_of(1))), FALLBACKS
+    )
     assert next(iter(stream)) == FRAMING.opening + FRAMING.reset + frames[4]
     stream.close()
 
@@ -154,7 +157,7 @@ def test_it_says_so_when_it_cannot_resume(streams: Streams) -> None:
 def test_silence_is_filled_with_heartbeats() -> None:
     broadcaster = Broadcaster()
     streams = Streams(broadcaster, Places(1), heartbeat=0.01)
-    stream = streams.open(Channel("x"), FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(Channel("x"), FRAMING), FALLBACKS)
     pieces = iter(stream)
     assert [next(pieces) for _ in range(3)] == [
         FRAMING.opening, FRAMING.heartbeat, FRAMING.heartbeat
@@ -166,13 +169,13 @@ def test_a_failure_is_told_and_its_end_to_who_was_told(streams: Streams) -> None
     channel = Channel("x")
     one = publish(channel, "one")
     channel.fail(123.0, 0)
-    stream = streams.open(channel, FRAMING, **RESPONSES)
+    stream = streams.open(Subscription(channel, FRAMING), FALLBACKS)
     pieces = iter(stream)
     assert next(pieces) == FRAMING.opening + one
     assert next(pieces) == FRAMING.encode_status(FeedStatus(1, "x", 123.0))
     channel.recover()
     assert next(pieces) == FRAMING.encode_status(FeedStatus(2, "x", None))
-    later = iter(streams.open(channel, FRAMING, **RESPONSES))
+    later = iter(streams.open(Subscription(channel, FRAMING), FALLBACKS))
     two = publish(channel, "two")
     assert next(later) == FRAMING.opening + two
     assert next(pieces) == two

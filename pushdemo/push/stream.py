@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from pushdemo.push.channel import Source
-from pushdemo.push.deliver.answer import PollAnswer, StreamAnswer
+from pushdemo.push.deliver.answer import Condition, Fallbacks, PollAnswer, StreamAnswer
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.places import Places
-from pushdemo.push.position import Position
-from pushdemo.push.response import MakeHead, Response
+from pushdemo.push.response import MakeHead
 
 # In environ, from a server that hands off what has a `hand_off`.
 HANDS_OFF = "pushdemo.hands_off"
@@ -59,21 +59,14 @@ class Streams:
 
     def open(
         self,
-        source: Source,
-        framing: Framing,
+        subscription: Subscription,
+        fallbacks: Fallbacks,
         *,
-        refusal: Response,
-        failure: Response,
-        limit: int | None = None,
-        resume_from: Position | None = None,
         watch: Watch | None = None,
         still_valid: Callable[[], bool] = lambda: False,
     ) -> Stream:
-        """A new stream, of `limit` events where that is not None.
+        """A new stream.
 
-        refusal: the response if the framing turns out to be unable to carry the source's values.
-        failure: the response if the first value cannot be computed.
-        resume_from: where the client left off, if it has seen any event.
         watch: one of the source, that the stream goes on with and closes.
         still_valid: whether an equal request would now be answered by an equal stream. A server
             asks this instead of the application, in any thread.
@@ -81,25 +74,15 @@ class Streams:
         Raises TooManyStreams. What is opened must be closed, by a WSGI server as by others.
         """
         self._take_place()
-        return Stream(
-            self, source, framing, refusal, failure, limit, resume_from, watch, still_valid
-        )  # fmt: skip
+        return Stream(self, subscription, fallbacks, watch, still_valid)
 
     def poll(
-        self,
-        source: Source,
-        document: Document,
-        *,
-        refusal: Response,
-        failure: Response,
-        nothing_new: Response,
-        reached: int,
-        wait: float,
+        self, source: Source, document: Document, condition: Condition, fallbacks: Fallbacks
     ) -> Poll:
-        """A new poll: the first event with a number above `reached`, as `document` has it, or
-        `nothing_new` after `wait` seconds. Raises TooManyStreams."""
+        """A new poll: the first event that fulfils the condition, as `document` has it. Raises
+        TooManyStreams."""
         self._take_place()
-        return Poll(self, source, document, refusal, failure, nothing_new, reached, wait)
+        return Poll(self, source, document, condition, fallbacks)
 
     def _take_place(self) -> None:
         if not self.places.take():
@@ -186,25 +169,16 @@ class Stream(_Body):
     def __init__(
         self,
         streams: Streams,
-        source: Source,
-        framing: Framing,
-        refusal: Response,
-        failure: Response,
-        limit: int | None,
-        resume_from: Position | None,
+        subscription: Subscription,
+        fallbacks: Fallbacks,
         watch: Watch | None,
         still_valid: Callable[[], bool],
     ) -> None:
         super().__init__(streams)
-        self._still_valid = still_valid
-        self._source = source
-        self._framing = framing
-        self._refusal = refusal
-        self._failure = failure
-        self._limit = limit
-        self._resume_from = resume_from
+        self._subscription = subscription
+        self._fallbacks = fallbacks
         self._watch = watch
-        self._told: dict[str, FeedStatus] = {}
+        self._still_valid = still_valid
         self._pieces: Iterator[bytes] | None = None
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
@@ -234,17 +208,17 @@ class Stream(_Body):
         make_head: MakeHead,
         on_close: Callable[[], None],
     ) -> None:
-        answer = StreamAnswer(
-            self._framing, head, make_head, refusal=self._refusal, failure=self._failure
-        )
-        self._streams.broadcaster.attach(
-            socks, answer, self._source, self._framing,
-            limit=self._limit, resume_from=self._resume_from, on_close=on_close,
-        )  # fmt: skip
+        framing = self._subscription.framing
+        answer = StreamAnswer(framing, head, make_head, self._fallbacks)
+        self._streams.broadcaster.attach(socks, answer, self._subscription, on_close)
 
     def __iter__(self) -> Iterator[bytes]:
         self._pieces = self._iterate()
         return self._pieces
+
+    def _iterate(self) -> Iterator[bytes]:
+        # By way of self, so that the stream is open for as long as its iterator is.
+        yield from _Pieces(self._subscription, self._streams.heartbeat).iterate(self._watch)
 
     def close(self) -> None:
         pieces, self._pieces = self._pieces, None
@@ -254,9 +228,22 @@ class Stream(_Body):
             self._watch.close()
         super().close()
 
-    def _iterate(self) -> Iterator[bytes]:
+
+class _Pieces:
+    """What a server that cannot hand off sends of a stream, piece by piece."""
+
+    def __init__(self, subscription: Subscription, heartbeat: float) -> None:
+        self._source = subscription.source
+        self._framing = subscription.framing
+        self._resume_from = subscription.resume_from
+        self._left = subscription.limit
+        self._heartbeat = heartbeat
+        self._told: dict[str, FeedStatus] = {}
+
+    def iterate(self, watch: Watch | None) -> Iterator[bytes]:
+        """Each piece, as soon as it is there."""
         source, framing = self._source, self._framing
-        with self._watch or Watch(source) as watch:
+        with watch or Watch(source) as watch:
             watch.encode(framing)
             before, due = framing.opening, self._next_heartbeat()
             reached, events = self._first_events()
@@ -269,7 +256,7 @@ class Stream(_Body):
                     if frame := self._next_frame(event):
                         yield before + frame
                         before, due = b"", self._next_heartbeat()
-                    if self._limit == 0:
+                    if self._left == 0:
                         return
                 # Where nothing is there yet, the client is to have the headers meanwhile.
                 if before := before + self._notices():
@@ -283,9 +270,9 @@ class Stream(_Body):
     def _next_frame(self, event: Event) -> bytes:
         """The event's frame, counted."""
         frame = event.frame(self._framing)
-        if frame and self._limit is not None:
-            self._limit -= 1
-            if self._limit == 0:
+        if frame and self._left is not None:
+            self._left -= 1
+            if self._left == 0:
                 frame = self._framing.last(frame)
         return frame
 
@@ -295,12 +282,12 @@ class Stream(_Body):
         return b"".join(
             self._framing.encode_status(status)
             for status in self._told.values()
-            # That something works again is news only to who was told that it did not.
+            # That a feed works again is news only to a client that was told that it did not.
             if status != told.get(status.feed) and (status.failing_since is not None or told)
         )
 
     def _next_heartbeat(self) -> float:
-        return time.monotonic() + self._streams.heartbeat
+        return time.monotonic() + self._heartbeat
 
     def _first_events(self) -> tuple[int, list[Event] | None]:
         """How far the source has come, and what to begin with; None where a reset is due."""
@@ -321,36 +308,22 @@ class Poll(_Body):
         streams: Streams,
         source: Source,
         document: Document,
-        refusal: Response,
-        failure: Response,
-        nothing_new: Response,
-        reached: int,
-        wait: float,
+        condition: Condition,
+        fallbacks: Fallbacks,
     ) -> None:
         super().__init__(streams)
         self._source = source
         self._document = document
-        self._refusal = refusal
-        self._failure = failure
-        self._nothing_new = nothing_new
-        self._reached = reached
-        self._wait = wait
+        self._condition = condition
+        self._fallbacks = fallbacks
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:  # noqa: ARG002
         """See HandsOff."""
         framing = DocumentFraming(self._document, make_head)
-        answer = PollAnswer(
-            framing,
-            refusal=self._refusal,
-            failure=self._failure,
-            nothing_new=self._nothing_new,
-            patience=self._wait,
-        )
-        self._give_away(
-            lambda on_close: self._streams.broadcaster.attach(
-                [sock], answer, self._source, framing, reached=self._reached, on_close=on_close
-            )
-        )
+        answer = PollAnswer(framing, self._condition, self._fallbacks)
+        subscription = Subscription(self._source, framing, reached=self._condition.reached)
+        broadcaster = self._streams.broadcaster
+        self._give_away(lambda on_close: broadcaster.attach([sock], answer, subscription, on_close))
 
     def __iter__(self) -> Iterator[bytes]:
         raise RuntimeError("a poll is for servers that hand off; others have a Watch")

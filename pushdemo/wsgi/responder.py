@@ -16,6 +16,8 @@ from typing import NamedTuple, NoReturn
 
 from pushdemo.push.channel import Channel, Source
 from pushdemo.push.compute.payload import Blob
+from pushdemo.push.deliver.answer import Condition, Fallbacks
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.document import Document
 from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.gzip import Gzip
@@ -208,13 +210,14 @@ class _Selection:
             )
 
         stream: Stream = self._streams.open(
-            source,
-            Gzip(framing) if compresses else framing,
+            Subscription(
+                source,
+                Gzip(framing) if compresses else framing,
+                limit=self._asked.limit,
+                resume_from=self._asked.resume_from,
+            ),
             # What cannot be carried is bytes; or, for an <img>, everything else.
-            refusal=self._refusal(list(FORMATS) if self._asked.is_image else ["multipart"]),
-            failure=self._failure(),
-            limit=self._asked.limit,
-            resume_from=self._asked.resume_from,
+            self._fallbacks(list(FORMATS) if self._asked.is_image else ["multipart"]),
             watch=watch,
             still_valid=still_valid if self._caller.shareable else lambda: False,
         )
@@ -262,15 +265,8 @@ class _Selection:
             return whole(nothing_new)
         streams = self._streams
         if self._caller.hands_off:
-            poll = streams.poll(
-                channel,
-                document,
-                refusal=self._refusal(["multipart"]),
-                failure=self._failure(),
-                nothing_new=nothing_new,
-                reached=reached,
-                wait=patience,
-            )
+            condition = Condition(reached, patience, nothing_new)
+            poll = streams.poll(channel, document, condition, self._fallbacks(["multipart"]))
             return WsgiResponse("200 OK", list(document.headers), poll)
         if not streams.places.take():
             raise TooManyStreams
@@ -299,9 +295,12 @@ class _Selection:
     def _refuse(self) -> NoReturn:
         raise RequestError(406, _advice(_formats(_newest(self._channels))))
 
-    def _refusal(self, names: list[str]) -> Response:
-        """The same for a value that is not known yet."""
-        return self._error(406, _advice(names))
+    def _fallbacks(self, names: list[str]) -> Fallbacks:
+        """The same for a value that is not known yet.
+
+        names: the formats that can carry what the asked one cannot.
+        """
+        return Fallbacks(self._error(406, _advice(names)), self._failure())
 
     def _failure(self) -> Response:
         """That there is no value, and that it is not for want of waiting."""

@@ -39,73 +39,83 @@ class Answer(Protocol):
         """The beginning and end, where the first value could not be computed."""
 
 
+class Fallbacks(NamedTuple):
+    """The whole responses that a client is sent where it cannot be sent what it asked for.
+
+    refusal: where the format cannot carry what the feed gives.
+    failure: where the first value cannot be computed.
+    """
+
+    refusal: Response
+    failure: Response
+
+
 class StreamAnswer:
     """An endless response, if its format can carry what the feed gives.
 
     head: of the response, for when it can.
-    refusal: the response for when it cannot.
-    failure: the response for when there is no value.
+    make_head: encodes the head of a fallback.
     """
 
-    __slots__ = ("_failure", "_framing", "_head", "_make_head", "_refusal")
+    __slots__ = ("_fallbacks", "_framing", "_head", "_make_head")
 
     patience = PATIENCE
 
     def __init__(
-        self,
-        framing: Framing,
-        head: bytes,
-        make_head: MakeHead,
-        *,
-        refusal: Response,
-        failure: Response,
+        self, framing: Framing, head: bytes, make_head: MakeHead, fallbacks: Fallbacks
     ) -> None:
-        self._failure = failure
         self._framing = framing
         self._head = head
-        self._refusal = refusal
         self._make_head = make_head
+        self._fallbacks = fallbacks
 
     def begin(self, event: Event | None) -> Beginning:
         if event is not None and not event.frame(self._framing):
-            return Beginning(self._refusal.encode(self._make_head), False)
+            return Beginning(self._fallbacks.refusal.encode(self._make_head), False)
         return Beginning(self._head + self._framing.opening, True)
 
     def fail(self) -> Beginning:
-        return Beginning(self._failure.encode(self._make_head), False)
+        return Beginning(self._fallbacks.failure.encode(self._make_head), False)
+
+
+class Condition(NamedTuple):
+    """What a poll waits for.
+
+    reached: an event with a higher number.
+    wait: for that many seconds.
+    nothing_new: the response where no event came.
+    """
+
+    reached: int
+    wait: float
+    nothing_new: Response
 
 
 class PollAnswer:
-    """One event as a whole response.
+    """One event as a whole response."""
 
-    refusal: the response for an event that the framing cannot carry.
-    failure: the response for when the feed fails before there is one.
-    nothing_new: the response for when there has been none.
-    patience: how long that takes, in seconds.
-    """
-
-    __slots__ = ("_failure", "_framing", "_nothing_new", "_refusal", "patience")
+    __slots__ = ("_condition", "_fallbacks", "_framing")
 
     def __init__(
-        self,
-        framing: DocumentFraming,
-        *,
-        refusal: Response,
-        failure: Response,
-        nothing_new: Response,
-        patience: float,
+        self, framing: DocumentFraming, condition: Condition, fallbacks: Fallbacks
     ) -> None:
-        self._failure = failure
         self._framing = framing
-        self._refusal = refusal
-        self._nothing_new = nothing_new
-        self.patience = patience
+        self._condition = condition
+        self._fallbacks = fallbacks
+
+    @property
+    def patience(self) -> float:
+        return self._condition.wait
 
     def begin(self, event: Event | None) -> Beginning:
-        make_head = self._framing.make_head
         if event is None:
-            return Beginning(self._nothing_new.encode(make_head), False)
-        return Beginning(event.frame(self._framing) or self._refusal.encode(make_head), False)
+            return self._whole(self._condition.nothing_new)
+        if frame := event.frame(self._framing):
+            return Beginning(frame, False)
+        return self._whole(self._fallbacks.refusal)
 
     def fail(self) -> Beginning:
-        return Beginning(self._failure.encode(self._framing.make_head), False)
+        return self._whole(self._fallbacks.failure)
+
+    def _whole(self, response: Response) -> Beginning:
+        return Beginning(response.encode(self._framing.make_head), False)

@@ -1,6 +1,7 @@
-"""The clients that get the same bytes: those of one source in one format.
+"""Audiences: the clients that get the same bytes, which are those of one source in one format.
 
-All of this is the broadcaster's, and for its thread alone.
+All of this is for the broadcaster's thread alone, but for `Subscriber` and `Newcomers`, which other
+threads make.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from pushdemo.push.channel import Source
 from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.recipients import Recipients
+from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.framing import Framing
 from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.position import Position
@@ -21,65 +23,59 @@ from pushdemo.push.position import Position
 class Subscriber:
     """One client.
 
-    answer: how its response will begin; None once it has.
-    resume_from: where it left off, from its admission to its first event; and for a client that is
-        blocked on an event without a number, the position of that.
-    limit: how many events it is still to get, None for no end.
-    rest: for a blocked client, what is still to be sent of a frame.
+    answer: how its response will begin; None once it has begun.
+    audience: the one that it is a member of; None before its admission.
+    limit: how many events it is still to get; None for no end.
     reached: for a blocked client, the number of the last event of which something was sent; for a
         waiting one, of the last that it knows.
-    group: the one it is in; None before its admission.
-    seat: its place in a roster of its group, -1 while it is waiting or blocked.
+    rest: for a blocked client, what is still to be sent of a frame.
+    resume_from: where it left off, from its admission to its first event; and for a client that is
+        blocked on an event without a number, the position of that event.
+    seat: its index among the recipients of its audience; -1 while it is waiting or blocked.
     """
 
-    __slots__ = ("answer", "group", "limit", "on_close", "reached", "rest", "resume_from", "seat",
-                 "sock")  # fmt: skip
+    __slots__ = ("answer", "audience", "limit", "on_close", "reached", "rest", "resume_from",
+                 "seat", "sock")  # fmt: skip
 
     def __init__(
         self,
         sock: socket.socket,
         answer: Answer,
-        *,
-        limit: int | None,
-        resume_from: Position | None,
-        reached: int,
+        subscription: Subscription,
         on_close: Callable[[], None],
     ) -> None:
         self.sock = sock
-        self.group: Audience | None = None
         self.answer: Answer | None = answer
-        self.resume_from = resume_from
-        self.limit = limit
-        self.rest: bytes | memoryview = b""
-        self.reached = reached
-        self.seat = -1
+        self.audience: Audience | None = None
+        self.limit = subscription.limit
         self.on_close = on_close
+        self.reached = subscription.reached
+        self.resume_from: Position | None = subscription.resume_from
+        self.rest: bytes | memoryview = b""
+        self.seat = -1
 
 
 class Newcomers(NamedTuple):
-    """Clients who came at the same time, with equal requests: but for their sockets they are the
-    same."""
+    """Clients that came at the same time with equal requests. Only their sockets differ."""
 
     subscribers: list[Subscriber]
-    source: Source
-    framing: Framing
+    subscription: Subscription
 
 
 class Audience:
-    """See the module.
+    """See the module. A client that is blocked is in none of `ready`, `limited` and `waiting`.
 
     reached: the number of the event that was last sent to all of them.
-    ready: those that take whatever comes.
-    limited: those that would, but each event is counted for them.
-    waiting: those whose response has not begun, and when their answer loses patience. Blocked
-        clients are in none of these.
-    members: how many there are in all.
-    statuses: the number of each feed's last trouble that they were told of.
-    told: that there are news, and it has not been looked since.
-    sent: when something was last sent to all, in the clock's seconds.
+    ready: the clients that are sent each event.
+    limited: the clients that are sent each event, and whose events are counted.
+    waiting: the clients whose response has not begun, and when each is to begin without an event.
+    members: how many clients there are in all.
+    sent: when something was last sent to all, in seconds of the clock.
     """
 
     __slots__ = (
+        "_known_statuses",
+        "_news",
         "framing",
         "limited",
         "members",
@@ -87,9 +83,7 @@ class Audience:
         "ready",
         "sent",
         "source",
-        "statuses",
         "tell",
-        "told",
         "waiting",
     )  # fmt: skip
 
@@ -103,43 +97,96 @@ class Audience:
         self.waiting: dict[Subscriber, float] = {}
         self.members = 0
         self.sent = now
-        self.told = False
+        self._news = False  # the source has told of some, which have not been looked at
 
         def tell() -> None:  # the source's listener, in the publisher's thread
-            if not self.told:
-                self.told = True
+            if not self._news:
+                self._news = True
                 note(self)
 
         self.tell = tell
-        # Before it listens: only a trouble that comes now is about those who come now.
-        self.statuses = {status.feed: status.number for status in source.statuses()}
+        # Before it listens: only a status that comes now is news to the clients that come now.
+        self._known_statuses = {status.feed: status.number for status in source.statuses()}
         source.subscribe(tell, framing)
         self.reached = source.reached
 
-    def place(self, subscriber: Subscriber) -> Recipients[Subscriber]:
+    def look(self) -> None:
+        """The news are looked at from now on: the source tells again of any that come."""
+        self._news = False
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """A member that is not blocked, or was, goes."""
+        if subscriber.seat >= 0:
+            self.recipients(subscriber).remove(subscriber)
+        self.waiting.pop(subscriber, None)
+        self.members -= 1
+
+    def recipients(self, subscriber: Subscriber) -> Recipients[Subscriber]:
+        """Those that a member is among, or will be."""
         return self.ready if subscriber.limit is None else self.limited
 
     def sent_of(self, events: list[Event]) -> list[Event]:
-        """Those of the events that have been sent to all: the others still will be."""
+        """The events that have been sent to all members. The others still will be."""
         return [event for event in events if event.sequence <= self.reached]
 
     def current_failures(self) -> list[FeedStatus]:
-        """Those that go on and that all have been told of: the others still will be."""
+        """The failures that go on and that all members were told of. They still will be told of
+        the others."""
         return [
             status
             for status in self.source.statuses()
-            if status.failing_since is not None
-            and status.number <= self.statuses.get(status.feed, 0)
+            if status.failing_since is not None and not self._is_new(status)
         ]
 
     def new_statuses(self) -> list[FeedStatus]:
-        """Those that have not been told of."""
-        new = [t for t in self.source.statuses() if t.number > self.statuses.get(t.feed, 0)]
-        self.statuses.update((status.feed, status.number) for status in new)
+        """The statuses that the members were not told of. Each is returned once."""
+        new = [status for status in self.source.statuses() if self._is_new(status)]
+        self._known_statuses.update((status.feed, status.number) for status in new)
         return new
+
+    def _is_new(self, status: FeedStatus) -> bool:
+        return status.number > self._known_statuses.get(status.feed, 0)
+
+
+class Audiences:
+    """All audiences: one for each source and format that somebody is subscribed to.
+
+    note: called with an audience when its source has news, in the publisher's thread.
+    clock: monotonic seconds.
+    """
+
+    def __init__(self, note: Callable[[Audience], None], clock: Callable[[], float]) -> None:
+        self._note = note
+        self._clock = clock
+        self._audiences: dict[tuple[Source, Framing], Audience] = {}
+
+    def __iter__(self) -> Iterator[Audience]:
+        return iter(list(self._audiences.values()))
+
+    def admit(self, newcomers: Newcomers) -> Audience:
+        """Make them members of their audience."""
+        source, framing = newcomers.subscription.source, newcomers.subscription.framing
+        audience = self._audiences.get((source, framing))
+        if audience is None:
+            audience = Audience(source, framing, self._note, self._clock())
+            self._audiences[source, framing] = audience
+        audience.members += len(newcomers.subscribers)
+        for subscriber in newcomers.subscribers:
+            subscriber.audience = audience
+        return audience
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """A member goes. An audience without members is given up."""
+        audience = subscriber.audience
+        if audience is None:
+            return
+        audience.leave(subscriber)
+        if not audience.members:
+            audience.source.unsubscribe(audience.tell)
+            self._audiences.pop((audience.source, audience.framing), None)
 
 
 def by_answer(subscribers: Iterable[Subscriber]) -> Iterator[list[Subscriber]]:
-    """Those who came together, as a list each: they have one answer."""
+    """Those that came together, as a list each. They have the same answer."""
     for _, some in groupby(list(subscribers), key=lambda subscriber: id(subscriber.answer)):
         yield list(some)

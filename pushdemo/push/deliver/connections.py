@@ -1,0 +1,125 @@
+"""The clients' connections: which are watched, which are blocked, and how they end.
+
+For the broadcaster's thread alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+from collections.abc import Callable, Sequence
+
+from pushdemo.push.deliver.audience import Audiences, Subscriber
+from pushdemo.push.deliver.sockets import receive
+from pushdemo.push.failure import failure_of
+
+log = logging.getLogger(__name__)
+
+# A client of a stream sends nothing after its request. One that sends this many bytes at a time is
+# dropped.
+CHATTER = 4096
+
+
+class Connections:
+    """See the module.
+
+    selector: watches the sockets, whose data are their Subscriber.
+    audiences: those that a client leaves when its connection ends.
+    send_timeout: seconds after which a client that takes nothing is dropped.
+    clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        audiences: Audiences,
+        send_timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._selector = selector
+        self._audiences = audiences
+        self._send_timeout = send_timeout
+        self._clock = clock
+        # Blocked clients, and when each is given up, the soonest first.
+        self._blocked: dict[Subscriber, float] = {}
+
+    @property
+    def some_blocked(self) -> bool:
+        return bool(self._blocked)
+
+    def is_blocked(self, subscriber: Subscriber) -> bool:
+        return subscriber in self._blocked
+
+    def watch(self, subscriber: Subscriber) -> bool:
+        """Watch a new client's socket. Returns False, and drops the client, where the system
+        cannot."""
+        try:
+            self._selector.register(subscriber.sock, selectors.EVENT_READ, subscriber)
+        except (OSError, ValueError) as error:
+            self.fail([subscriber], error)
+            return False
+        return True
+
+    def listen(self, subscriber: Subscriber) -> None:
+        """Read what a client sends. It is thrown away; an end of file ends its stream."""
+        received = receive(subscriber.sock, CHATTER)
+        if received is not None and (not received or len(received) == CHATTER):
+            self.drop(subscriber)
+
+    def block(self, subscriber: Subscriber, rest: bytes | memoryview, reached: int) -> None:
+        """A client took less than it was sent: it is sent nothing until its socket can be written
+        to.
+
+        rest: what is still to be sent of a frame.
+        reached: the number of the last event that it has, with the rest.
+        """
+        assert subscriber.audience is not None
+        subscriber.rest = rest
+        subscriber.reached = reached
+        subscriber.audience.recipients(subscriber).remove(subscriber)
+        self._blocked[subscriber] = self._clock() + self._send_timeout
+        self._selector.modify(
+            subscriber.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, subscriber
+        )
+
+    def unblock(self, subscriber: Subscriber) -> None:
+        """Its socket can be written to."""
+        del self._blocked[subscriber]  # if it is blocked again, it is the last of them
+        self._selector.modify(subscriber.sock, selectors.EVENT_READ, subscriber)
+
+    def drop_late(self, now: float) -> None:
+        """Drop the blocked clients that have taken nothing for too long."""
+        while self._blocked:
+            subscriber, deadline = next(iter(self._blocked.items()))
+            if now < deadline:
+                return
+            log.info("a client took nothing for %g s and was dropped", self._send_timeout)
+            self.drop(subscriber)
+
+    def fail(self, subscribers: Sequence[Subscriber], error: Exception) -> None:
+        """Drop the clients for which something went wrong."""
+        log.error("clients are dropped (%d) after an error that there should not have been: %s",
+                  len(subscribers), failure_of(error))  # fmt: skip
+        for subscriber in subscribers:
+            self.drop(subscriber)
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """Close a client's connection, whatever its state is. Raises nothing."""
+        if subscriber.sock.fileno() < 0:
+            return  # dropped before, in this same turn
+        with contextlib.suppress(KeyError, ValueError, OSError):  # it was never registered
+            self._selector.unregister(subscriber.sock)
+        subscriber.sock.close()
+        self._blocked.pop(subscriber, None)
+        self._audiences.leave(subscriber)
+        try:
+            subscriber.on_close()
+        except Exception as error:
+            log.error("the end of a client's stream: %s", failure_of(error))
+
+    def drop_all(self) -> None:
+        """Drop all clients."""
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                self.drop(key.data)

@@ -1,0 +1,270 @@
+"""What each audience is sent, and when: beginnings of responses, events, notices, heartbeats.
+
+For the broadcaster's thread alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from pushdemo.push.deliver.audience import Audience, Subscriber, by_answer
+from pushdemo.push.deliver.connections import Connections
+from pushdemo.push.deliver.recipients import Recipients
+from pushdemo.push.encode.framing import Framing, heartbeat_of
+from pushdemo.push.event import Event
+from pushdemo.push.position import position_of
+
+# Bytes up to which a copy costs less than a second packet.
+SMALL = 16 * 1024
+
+ALL = slice(None)  # seats
+
+
+class Delivery:
+    """See the module.
+
+    due: when the first of the waiting clients is to begin without an event, in seconds of the
+        clock.
+    """
+
+    def __init__(self, connections: Connections, clock: Callable[[], float]) -> None:
+        self._connections = connections
+        self._clock = clock
+        self.due = math.inf
+
+    def welcome(self, audience: Audience, newcomers: list[Subscriber]) -> None:
+        """Begin the responses of clients that came together, if there is an event for them."""
+        one = newcomers[0]  # the others are as this one
+        if one.resume_from is not None:
+            missed = audience.source.resume(one.resume_from)
+            if missed is not None:
+                self._begin(audience, newcomers, audience.sent_of(missed), resumed=True)
+                return
+        state = audience.sent_of(audience.source.state())
+        news = [event for event in state if event.sequence > one.reached]
+        if news:
+            self._begin(audience, newcomers, news)
+            return
+        assert one.answer is not None
+        deadline = self._clock() + one.answer.patience
+        audience.waiting.update(dict.fromkeys(newcomers, deadline))
+        self.due = min(self.due, deadline)
+
+    def send_statuses(self, audience: Audience) -> None:
+        """Send the notices of feeds that fail or have recovered."""
+        for status in audience.new_statuses():
+            if status.failing_since is not None:
+                self._fail_waiting(audience)
+            self._send_to_all(audience, audience.framing.encode_status(status))
+
+    def send_events(self, audience: Audience) -> None:
+        """Send the source's new events."""
+        for event in audience.source.since(audience.reached):
+            before, audience.reached = audience.reached, event.sequence
+            if frame := event.frame(audience.framing):
+                # Without a frame there is silence, which heartbeats are to fill.
+                audience.sent = self._clock()
+                self._send(audience.ready, ALL, frame, event.sequence, skip=before)
+            for subscriber in audience.limited[ALL]:
+                seat = slice(subscriber.seat, subscriber.seat + 1)
+                self._deliver(audience, audience.limited, seat, event)
+            waiting = [one for one in audience.waiting if event.sequence > one.reached]
+            for some in by_answer(waiting):
+                self._begin(audience, some, [event])
+
+    def send_heartbeat(self, audience: Audience) -> None:
+        """Send a heartbeat to all that have begun; where the format has none, the newest event
+        again."""
+        audience.sent = self._clock()
+        self._send_to_all(audience, heartbeat_of(audience.framing, audience.source.state()))
+
+    def begin_late(self, audiences: Iterable[Audience], now: float) -> None:
+        """Begin the responses that have waited for an event for as long as they may."""
+        later = math.inf
+        for audience in audiences:
+            late = []
+            for subscriber, deadline in audience.waiting.items():
+                if deadline <= now:
+                    late.append(subscriber)
+                else:
+                    later = min(later, deadline)
+            for some in by_answer(late):
+                self._begin(audience, some, [])
+        # At most ten times a second: each of ten thousand may have a deadline of its own.
+        self.due = max(now + 0.1, later)
+
+    def resume(self, subscriber: Subscriber) -> None:
+        """A blocked client's socket can be written to: send the rest of its frame, and then what
+        it has missed."""
+        audience = subscriber.audience
+        assert audience is not None
+        self._connections.unblock(subscriber)
+        recipients = audience.recipients(subscriber)
+        seat = slice(len(recipients), None)
+        recipients.add(subscriber)
+        rest, subscriber.rest = subscriber.rest, b""
+        if rest:
+            self._send(recipients, seat, rest, subscriber.reached)
+            self._end([subscriber])
+            if subscriber.seat < 0:
+                return  # blocked again, or gone
+        resume_from, subscriber.resume_from = subscriber.resume_from, None
+        missed = audience.source.since(subscriber.reached)
+        head = b""
+        if resume_from is not None:
+            resumed = audience.source.resume(resume_from)
+            if resumed is None:  # it was too slow
+                missed, head = audience.source.state(), audience.framing.reset
+            else:
+                missed = resumed
+        self._go_on(audience, recipients, seat, audience.sent_of(missed), head)
+
+    def _fail_waiting(self, audience: Audience) -> None:
+        """The feed fails: there is no first value to wait for. A client that waits for a newer
+        value than the last goes on waiting."""
+        if not audience.source.state():
+            for some in by_answer(audience.waiting):
+                self._begin(audience, some, [], failed=True)
+
+    def _begin(
+        self,
+        audience: Audience,
+        subscribers: list[Subscriber],
+        events: list[Event],
+        *,
+        resumed: bool = False,
+        failed: bool = False,
+    ) -> None:
+        """Send clients that came together the beginning of their response, and these events."""
+        try:
+            self._open(audience, subscribers, events, resumed=resumed, failed=failed)
+        except Exception as error:
+            self._connections.fail(subscribers, error)
+
+    def _open(
+        self,
+        audience: Audience,
+        subscribers: list[Subscriber],
+        events: list[Event],
+        *,
+        resumed: bool,
+        failed: bool,
+    ) -> None:
+        one = subscribers[0]
+        assert one.answer is not None
+        beginning = one.answer.fail() if failed else one.answer.begin(events[0] if events else None)
+        data = beginning.data
+        if not beginning.goes_on:
+            events = []
+        elif one.resume_from is not None and not resumed:
+            data += audience.framing.reset
+        for subscriber in subscribers:
+            subscriber.answer = subscriber.resume_from = None
+            audience.waiting.pop(subscriber, None)
+            if not beginning.goes_on:
+                subscriber.limit = 0
+        recipients = audience.recipients(one)
+        seats = slice(len(recipients), None)
+        for subscriber in subscribers:
+            recipients.add(subscriber)
+        if not events:
+            self._send(recipients, seats, data, audience.reached)
+            self._end(subscribers)
+        self._go_on(audience, recipients, seats, events, data)
+        for status in audience.current_failures():
+            notice = audience.framing.encode_status(status)
+            self._send(recipients, seats, notice, audience.reached)
+
+    def _go_on(
+        self,
+        audience: Audience,
+        recipients: Recipients[Subscriber],
+        seats: slice,
+        events: list[Event],
+        head: bytes = b"",
+    ) -> None:
+        """Send the clients in the last seats these events, as far as they take them."""
+        for event in events:
+            blocked = self._deliver(audience, recipients, seats, event, head)
+            head = b""
+            if not event.sequence:
+                for subscriber in blocked:
+                    # No number says what it is to get after this.
+                    subscriber.resume_from = position_of(event.id)
+
+    def _deliver(
+        self,
+        audience: Audience,
+        recipients: Recipients[Subscriber],
+        seats: slice,
+        event: Event,
+        head: bytes = b"",
+    ) -> list[Subscriber]:
+        """Send clients one event, and count it: all of these are to get equally many. Returns those
+        that are blocked on it."""
+        frame = event.frame(audience.framing)
+        if recipients is audience.limited:
+            clients = recipients[seats]
+            if clients and frame:
+                frame = self._count(clients, audience.framing, frame)
+            blocked = self._send(recipients, seats, head + frame, event.sequence)
+            self._end(clients)
+            return blocked
+        blocked = []
+        if head and len(frame) > SMALL:
+            # Not joined to the head: a client that blocks would keep a copy of the frame, and not
+            # just a view of the one that all share.
+            blocked = self._send(recipients, seats, head, event.sequence - 1)
+            head = b""
+        return blocked + self._send(recipients, seats, head + frame, event.sequence)
+
+    @staticmethod
+    def _count(clients: list[Subscriber], framing: Framing, frame: bytes) -> bytes:
+        """Count one event for each; returns its frame as these are to get it."""
+        assert clients[0].limit is not None
+        left = clients[0].limit - 1
+        for subscriber in clients:
+            subscriber.limit = left
+        return frame if left else framing.last(frame)
+
+    def _end(self, clients: list[Subscriber]) -> None:
+        """End the streams of those that have all their events. A client that is blocked has not."""
+        for subscriber in clients:
+            if subscriber.limit == 0 and subscriber.seat >= 0:
+                self._connections.drop(subscriber)
+
+    def _send_to_all(self, audience: Audience, data: bytes) -> None:
+        """Send what is no event, and is not counted as one."""
+        if data:  # or else the format cannot express it
+            for recipients in (audience.ready, audience.limited):
+                self._send(recipients, ALL, data, audience.reached, skip=audience.reached)
+
+    def _send(
+        self,
+        recipients: Recipients[Subscriber],
+        seats: slice,
+        data: bytes | memoryview,
+        reached: int,
+        *,
+        skip: int | None = None,
+    ) -> list[Subscriber]:
+        """Send some clients the same bytes. What this method does is paid once; for each client
+        there is a `send`, and nothing else.
+
+        reached: the number of the last event that they have when they have this.
+        skip: that of a client that cannot take any of it, and need not. Without it, a client must
+            have all of it.
+
+        Returns the clients that are blocked.
+        """
+        blocked = []
+        for subscriber, sent in recipients.send(data, seats):
+            if sent < 0:
+                self._connections.drop(subscriber)
+            elif sent == 0 and skip is not None:
+                self._connections.block(subscriber, b"", skip)
+            else:
+                self._connections.block(subscriber, memoryview(data)[sent:], reached)
+                blocked.append(subscriber)
+        return blocked
