@@ -36,7 +36,7 @@ from pushdemo import Push
 push = Push()
 numbers = itertools.count(1)
 
-@push.feed(interval=0.5, history=100)
+@push.feed(interval=0.25, history=100)
 def count():
     return f"number {next(numbers)}"
 """
@@ -98,7 +98,12 @@ FRAMEWORKS = {"Flask": FLASK, "Django": DJANGO, "Pyramid": PYRAMID}
 
 
 class Line(NamedTuple):
-    """What was seen of one server and framework. remain: descriptors, threads and places."""
+    """What was seen of one server and framework.
+
+    answers: how long the other page took, in seconds.
+    remain: descriptors, threads and places.
+    faults: what the clients saw that was wrong, and what the server logged of an error.
+    """
 
     server: str
     framework: str
@@ -125,16 +130,17 @@ HEADINGS = """\
 
 def measure(kind: Kind, framework: str, clients: int) -> Line:
     """Start a server, and hold streams on it."""
+    version = "1.0" if kind is WAITRESS else "1.1"
     with TemporaryDirectory(prefix="servers-") as name:
         directory = Path(name)
         write_application(directory, FEED + FRAMEWORKS[framework])
         with WsgiServer(directory, *kind.command) as server:
-            with Watching(server.address) as first:  # which starts threads that stay
+            with Watching(server.address, version) as first:  # which starts threads that stay
                 first.connect(0)
                 until(lambda: first.all_have(1), "a first event")
             until(lambda: server.ask("/open")[2] == "0", "the first one's end")
             before = server.used()
-            with Watching(server.address) as watching:
+            with Watching(server.address, version) as watching:
                 for number in range(clients):
                     watching.connect(number)
                 until(lambda: watching.answered == clients, "all are answered")
@@ -145,7 +151,9 @@ def measure(kind: Kind, framework: str, clients: int) -> Line:
                 seen = [client for client in watching.clients if client.seen]
                 verdict = judge(witnessed(seen), seen)
             remain = _remain(server, lambda: server.used().beyond(before, kind))
-    faults = str(verdict) if verdict.faults else ""
+            faults = str(verdict) if verdict.faults else ""
+            if "Traceback" in server.log:
+                faults += server.log
     return Line(kind.name, framework, streams, clients - streams, answers, remain, faults)
 
 
@@ -172,12 +180,15 @@ def _remain(server: WsgiServer, beyond: Callable[[], Used]) -> tuple[int, int, i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=1000, help="for each (%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="SERVER", help="those of these names")
     options = parser.parse_args()
     raise_descriptor_limit()
     failed = False
     print(HEADINGS)
     runs = [(kind, framework) for kind in (*KINDS, WAITRESS) for framework in FRAMEWORKS]
     for kind, framework in [*runs, (FLASK_RUN, "Flask")]:
+        if options.only and kind.name not in options.only:
+            continue
         line = measure(kind, framework, options.streams)
         print(line, flush=True)
         if line.faults:

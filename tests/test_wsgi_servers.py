@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.history import witnessed
-from tests.judging import judge
+from benchmarks.servers import measure
 from tests.servers import Reader, until
-from tests.watching import Watching
 from tests.wsgi_servers import (
     FLASK_RUN,
     GUNICORN,
@@ -75,31 +73,18 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, FLASK_RUN, PRELOAD], ids=lambda kind: kind.name)
-def test_a_server_that_gives_its_connections_away(directory: Path, kind: Kind) -> None:
-    with WsgiServer(directory, *kind.command) as server:
-        # As it is after a first stream, which starts threads that stay.
-        with server.connect("/live?format=ndjson") as first:
-            first.head()
-            first.line()
-        until(lambda: server.ask("/open")[2] == "0", "the first one's end")
-        before = server.used()
-        with Watching(server.address) as watching:
-            for number in range(STREAMS):
-                watching.connect(number)
-            until(lambda: watching.answered == STREAMS, "all are answered")
-            assert server.ask("/open")[2] == str(STREAMS)  # and so others are answered
-            until(lambda: watching.all_have(3), "three events each")
-            watching.stop()
-            verdict = judge(witnessed(watching.clients), watching.clients)
-            assert not verdict.faults, str(verdict)
-            assert watching.connected == STREAMS
-        until(lambda: server.ask("/open")[2] == "0", "all places are free again")
-        until(
-            lambda: server.used().beyond(before, kind) == (0, 0),
-            f"descriptors and threads are as before, {before}",
-        )
-        assert "Traceback" not in server.log
-        assert "streams hold a thread" not in server.log
+def test_a_server_that_gives_its_connections_away(kind: Kind) -> None:
+    line = measure(kind, "Flask", STREAMS)
+    assert not line.faults
+    assert (line.streams, line.remain) == (STREAMS, (0, 0, 0))
+
+
+@pytest.mark.parametrize("framework", ["Django", "Pyramid"])
+def test_another_framework(framework: str) -> None:
+    (gevent,) = (kind for kind in KINDS if kind.name == "gunicorn gevent")
+    line = measure(gevent, framework, STREAMS)
+    assert not line.faults
+    assert (line.streams, line.remain) == (STREAMS, (0, 0, 0))
 
 
 def test_waitress_keeps_a_thread_for_other_requests(directory: Path) -> None:

@@ -16,10 +16,15 @@ CHUNK = 64 * 1024
 
 
 class Watching:
-    """Streams of the feed `count` under `/live`, recorded by a thread."""
+    """Streams of the feed `count` under `/live`, recorded by a thread.
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    version: of HTTP, in the requests. A server that sends the streams itself may send them in
+        chunks to 1.1, which tests/recording.py does not read.
+    """
+
+    def __init__(self, address: tuple[str, int], version: str = "1.1") -> None:
         self._address = address
+        self._version = version
         self._recorder = Recorder()
         self._logs: list[Log] = []
         self._selector = selectors.DefaultSelector()
@@ -42,7 +47,7 @@ class Watching:
         sock = socket.create_connection(self._address, timeout=HANG)
         accept = FORMATS[number % len(FORMATS)]
         log.connect()
-        request = f"GET /live HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n\r\n"
+        request = f"GET /live HTTP/{self._version}\r\nHost: test\r\nAccept: {accept}\r\n\r\n"
         sock.sendall(request.encode())
         sock.setblocking(False)
         self._logs.append(log)
