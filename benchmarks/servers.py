@@ -169,12 +169,12 @@ def _remain(server: WsgiServer, beyond: Callable[[], Used]) -> tuple[int, int, i
     """What there is when the clients have left: descriptors, threads, places. It may take some
     seconds until there is nothing."""
     deadline = time.monotonic() + 10
-    while True:
-        places = int(server.ask("/open")[2])
-        remain = *beyond(), places
-        if remain == (0, 0, 0) or time.monotonic() > deadline:
-            return remain
+    while (places := int(server.ask("/open")[2])) and time.monotonic() < deadline:
         time.sleep(0.1)
+    # Without asking, which is a connection more.
+    while (remain := beyond()) != (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return *remain, places
 
 
 def main() -> None:
