@@ -78,7 +78,7 @@ def test_the_report_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.Mon
     names = [*report.COLUMNS, measuring.EVENT, measuring.LOST, "listen overflows"]
     runs = []
     for number in range(3):
-        for one, case in contest.runs([]):
+        for one, case in contest.runs([], []):
             found = dict.fromkeys(names, (2.0 if one is OURS else 4.0) * (number + 1))
             found[measuring.EVENT] *= case.clients
             runs.append(report.Run(number, one.name, case.name, found, ""))

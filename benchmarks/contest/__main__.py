@@ -67,8 +67,8 @@ def compile_programs(directory: Path, *options: str) -> None:
             sys.exit("cc is not there: install a C compiler (Debian: apt install gcc libc6-dev)")
 
 
-def runs(names: list[str]) -> list[tuple[Contestant, Case]]:
-    """All runs of a round."""
+def runs(names: list[str], cases: list[str]) -> list[tuple[Contestant, Case]]:
+    """All runs of a round, or those of these contestants and cases."""
     every = [(one, case) for case in CASES for one in CONTESTANTS]
     growing = [(one, case) for case in GROWTH for one in GROWING]
     return [
@@ -77,11 +77,12 @@ def runs(names: list[str]) -> list[tuple[Contestant, Case]]:
         if (one.most is None or case.clients <= one.most)
         and (one.hosts_python or not case.busy)
         and (not names or one.name in names)
+        and (not cases or case.name in cases)
         and not one.missing()
     ]
 
 
-def measure_all(rounds: int, names: list[str]) -> None:
+def measure_all(rounds: int, todo: list[tuple[Contestant, Case]]) -> None:
     """Measure, and keep what comes of it."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -91,7 +92,6 @@ def measure_all(rounds: int, names: list[str]) -> None:
     compile_programs(BUILD)
     os.sched_setaffinity(0, {cores[0]})
     results: list[report.Run] = []
-    todo = runs(names)
     began = time.monotonic()
     for number in range(rounds):
         # There and back, so that none is always first.
@@ -116,10 +116,15 @@ def main() -> None:
         "--only", nargs="+", default=[], metavar="NAME", choices=[one.name for one in CONTESTANTS],
         help=f"who is measured, of: {', '.join(one.name for one in CONTESTANTS)}",
     )  # fmt: skip
+    cases = list(dict.fromkeys(case.name for case in CASES + GROWTH))
+    parser.add_argument(
+        "--cases", nargs="+", default=[], metavar="NAME", choices=cases,
+        help=f"what is measured, of: {'; '.join(cases)}",
+    )  # fmt: skip
     parser.add_argument("--report", action="store_true", help="measure nothing, write the report")
     options = parser.parse_args()
     if not options.report:
-        measure_all(options.rounds, options.only)
+        measure_all(options.rounds, runs(options.only, options.cases))
     try:
         kept = json.loads(KEPT.read_text())
     except FileNotFoundError:

@@ -21,7 +21,8 @@ from http import HTTPStatus
 
 from pushdemo.push.position import Position, position_of
 from pushdemo.push.shorten import shorten
-from pushdemo.wsgi.formats import FORMATS, preferred_wait
+from pushdemo.wsgi.accepting import accepting
+from pushdemo.wsgi.formats import preferred_wait
 from pushdemo.wsgi.web import AnyETag, Request
 
 MOST = 4096  # characters
@@ -108,19 +109,20 @@ def read(request: Request, feeds: str | None) -> StreamRequest:
             raise RequestError(400, f"{name} is given {len(values)} times: give it once.")
     last_id = request.headers.get("Last-Event-ID") or _only(query["last_event_id"])
     named = _only(query["format"])
+    accepts = accepting(request.headers.get("Accept"), request.headers.get("Accept-Encoding"))
     return StreamRequest(
         method=request.method,
         feeds=_names(feeds),
         format=named,
-        accepted=_accepted(request),
+        accepted=accepts.formats,
         limit=_limit(_only(query["limit"])),
         resume_from=position_of(last_id) if last_id else None,
         wait=preferred_wait(request),
         known=_known(request),
         origin=request.headers.get("Origin"),
-        accepts_gzip=_accepts_gzip(request),
-        accepts_images="image/" in request.headers.get("Accept", ""),
-        is_image=named is None and _is_image(request),
+        accepts_gzip=accepts.gzip,
+        accepts_images=accepts.images,
+        is_image=named is None and accepts.prefers_image,
     )
 
 
@@ -152,29 +154,11 @@ def _names(feeds: str | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _accepted(request: Request) -> tuple[str, ...]:
-    offers = {content_type: name for name, content_type in FORMATS.items()}
-    return tuple(offers[offer] for offer, _ in request.accept.acceptable_offers(list(offers)))
-
-
 def _known(request: Request) -> frozenset[str] | None:
     tags = request.if_none_match
     if tags is AnyETag:
         return None
     return frozenset(getattr(tags, "etags", ()))
-
-
-def _accepts_gzip(request: Request) -> bool:
-    # No header at all would be read as: any encoding will do.
-    return "Accept-Encoding" in request.headers and bool(
-        request.accept_encoding.acceptable_offers(["gzip"])
-    )
-
-
-def _is_image(request: Request) -> bool:
-    offers = ["multipart/x-mixed-replace", "text/html", "image/png"]
-    acceptable = [offer for offer, _ in request.accept.acceptable_offers(offers)]
-    return acceptable[:1] == ["image/png"]
 
 
 def _limit(given: str | None) -> int | None:

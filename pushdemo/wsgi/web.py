@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "'cgi' is deprecated", DeprecationWarning)
     from routes.middleware import RoutesMiddleware
     from webob import Request, Response
+    from webob.acceptparse import create_accept_encoding_header, create_accept_header
     from webob.etag import AnyETag
     from webob.exc import (
         HTTPException,
@@ -30,5 +31,7 @@ __all__ = [
     "Response",
     "RoutesMiddleware",
     "WSGIHTTPException",
+    "create_accept_encoding_header",
+    "create_accept_header",
     "status_map",
 ]
