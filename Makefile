@@ -39,7 +39,7 @@ fuzz: $(VENV)/.installed-test
 deploys: $(VENV)/.installed-test
 	$(BIN)/python -m tests.deploys --streams 10000 --seed $(SEED)
 
-# The streams that each server holds under each framework: five minutes.
+# The streams that each server holds under each framework: two minutes.
 servers: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.servers
 

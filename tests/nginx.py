@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.servers import HANG, until
+from tests.servers import HANG, free_port, listens, until
 
 CONFIGURATION = """\
 daemon off;
@@ -20,7 +19,7 @@ user {user};
 pid {directory}/pid;
 error_log {directory}/error.log;
 worker_processes 1;
-events {{ worker_connections 200; }}
+events {{ worker_connections 1000; }}
 http {{
     access_log off;
     client_body_temp_path {directory}/body;
@@ -36,20 +35,30 @@ http {{
     }}
 }}
 """
-LOCATION = "        location {path} {{ proxy_pass {url}; }}"
+PROXY = "        location {path} {{ proxy_pass {url}; }}"
+UWSGI = """\
+        location {path} {{
+            uwsgi_pass {address};
+            uwsgi_param REQUEST_METHOD $request_method;
+            uwsgi_param REQUEST_URI $request_uri;
+            uwsgi_param PATH_INFO $document_uri;
+            uwsgi_param QUERY_STRING $query_string;
+            uwsgi_param SERVER_PROTOCOL $server_protocol;
+            uwsgi_param SERVER_NAME $server_name;
+            uwsgi_param SERVER_PORT $server_port;
+        }}"""
 
 
 class Nginx:
     """nginx on a free port.
 
     locations: where requests go, by what nginx's `location` has. A URL with a path, if only `/`,
-        replaces the part of the path that matches.
+        replaces the part of the path that matches. `uwsgi://HOST:PORT` is a server that speaks
+        uWSGI's protocol.
     """
 
     def __init__(self, directory: Path, locations: Mapping[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self._log = directory / "error.log"
         configuration = directory / "nginx.conf"
         configuration.write_text(
@@ -57,13 +66,12 @@ class Nginx:
                 user=pwd.getpwuid(os.getuid()).pw_name,
                 directory=directory,
                 port=port,
-                locations="\n".join(
-                    LOCATION.format(path=path, url=url) for path, url in locations.items()
-                ),
+                locations="\n".join(_location(path, url) for path, url in locations.items()),
             )
         )
         command = [program(), "-p", str(directory), "-e", str(self._log), "-c", str(configuration)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.address = "127.0.0.1", port
         self.url = f"http://127.0.0.1:{port}"
         try:
             until(lambda: self._listens(port), "nginx")
@@ -83,8 +91,13 @@ class Nginx:
 
     def _listens(self, port: int) -> bool:
         assert self._process.poll() is None, self._log.read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+        return listens(port)
+
+
+def _location(path: str, url: str) -> str:
+    if url.startswith("uwsgi://"):
+        return UWSGI.format(path=path, address=url.removeprefix("uwsgi://"))
+    return PROXY.format(path=path, url=url)
 
 
 def program() -> str:

@@ -197,6 +197,20 @@ class Reader:
         self.sock.close()
 
 
+def free_port() -> int:
+    """A TCP port at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens at that port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def until(condition: Callable[[], object], what: str) -> None:
     """Wait until `condition` is true."""
     deadline = time.monotonic() + HANG

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import measure
-from tests.servers import Reader, until
+from benchmarks.servers import FEED, FRAMEWORKS, measure
+from tests.history import witnessed
+from tests.judging import judge
+from tests.nginx import Nginx
+from tests.servers import CHECKOUT, Reader, free_port, listens, until
+from tests.watching import Watching
 from tests.wsgi_servers import (
     FLASK_RUN,
     GUNICORN,
@@ -22,6 +26,7 @@ from tests.wsgi_servers import (
     WAITRESS,
     Kind,
     WsgiServer,
+    uwsgi,
     write_application,
 )
 
@@ -65,6 +70,16 @@ with make_server("127.0.0.1", 0, app) as server:
 PRELOAD = Kind("gunicorn preload", (*GUNICORN, "--preload", "application:app"))
 
 
+MANAGE = """
+from django.conf import settings
+from django.core.management import execute_from_command_line
+import application
+
+settings.WSGI_APPLICATION = "application.app"
+execute_from_command_line()
+"""
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     write_application(tmp_path, APPLICATION)
@@ -87,6 +102,44 @@ def test_another_framework(framework: str) -> None:
     assert (line.streams, line.remain) == (STREAMS, (0, 0, 0))
 
 
+def test_the_page_on_servers_starts_them_as_they_are_started_here() -> None:
+    page = (CHECKOUT / "docs" / "servers.md").read_text()
+    lines = [set(line.split()) for line in page.splitlines()]
+    for kind in KINDS:
+        _, *options = [part for part in kind.command if part.startswith("-")]
+        shown = {option for option in options if not option.startswith(("-b", "--no-control"))}
+        assert any(shown <= line for line in lines), kind.name
+    assert "docs/servers.md" in (CHECKOUT / "README.md").read_text()
+
+
+def holds_streams(address: tuple[str, int]) -> None:
+    """A server gives each client its events, and goes on answering."""
+    with Watching(address, "1.0") as watching:  # since a proxy sends chunks to 1.1
+        for number in range(STREAMS):
+            watching.connect(number)
+        until(lambda: watching.all_have(3), "three events each")
+        watching.stop()
+        verdict = judge(witnessed(watching.clients), watching.clients)
+        assert not verdict.faults, str(verdict)
+        assert watching.connected == STREAMS
+
+
+def test_uwsgi_behind_its_own_proxy(directory: Path) -> None:
+    port = free_port()
+    with WsgiServer(directory, *uwsgi("--http", f"127.0.0.1:{port}")) as server:
+        until(lambda: listens(port), "the proxy")
+        holds_streams(("127.0.0.1", port))
+        assert "streams hold a thread" not in server.log
+
+
+def test_uwsgi_behind_nginx_in_its_own_protocol(directory: Path) -> None:
+    with WsgiServer(directory, *uwsgi("--socket", "127.0.0.1:0")) as server:
+        host, port = server.address
+        with Nginx(directory, {"/live": f"uwsgi://{host}:{port}"}) as nginx:
+            holds_streams(nginx.address)
+        assert "streams hold a thread" not in server.log
+
+
 def test_waitress_keeps_a_thread_for_other_requests(directory: Path) -> None:
     with WsgiServer(directory, *WAITRESS.command) as server, contextlib.ExitStack() as stack:
         for _ in range(3):
@@ -101,6 +154,18 @@ def test_waitress_keeps_a_thread_for_other_requests(directory: Path) -> None:
         until(lambda: server.ask("/open")[2] == "0", "the threads are free again")
         with server.connect("/live?format=ndjson") as again:
             assert again.head()[0] == 200
+
+
+def test_djangos_development_server_holds_a_thread_for_each_stream(directory: Path) -> None:
+    write_application(directory, FEED + FRAMEWORKS["Django"])
+    (directory / "manage.py").write_text(MANAGE)
+    command = (sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{free_port()}")
+    with WsgiServer(directory, *command) as server, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            reader = stack.enter_context(server.connect("/live?format=ndjson"))
+            assert reader.head()[0] == 200
+        assert server.ask("/live?format=ndjson")[0] == 503
+        assert server.ask("/open")[2] == "3"
 
 
 def test_a_server_with_one_thread_goes_on_answering(directory: Path) -> None:

@@ -20,7 +20,8 @@ GUNICORN = (*PYTHON, "gunicorn", "--no-control-socket", "-b", "127.0.0.1:0")
 THREADS = 3  # of gunicorn's pool, which it starts as it needs them, and keeps
 # What each of them says of its address.
 _LISTENS = re.compile(
-    r"(?:[Ll]istening at: |Serving on |Running on |serving on |bound to TCP address )"
+    r"(?:[Ll]istening at: |Serving on |Running on |serving on |development server at "
+    r"|bound to TCP address )"
     r"(?:https?://)?127\.0\.0\.1:(\d+)"
 )
 
@@ -34,6 +35,13 @@ class Kind(NamedTuple):
     pool: int = 0
 
 
+def uwsgi(*options: str) -> tuple[str, ...]:
+    """uWSGI, as one starts it with these options."""
+    program = str(Path(sys.executable).with_name("uwsgi"))
+    return (program, *options, "--die-on-term", "--enable-threads", "--need-app", "--module",
+            "application:app")  # fmt: skip
+
+
 # Whose connections can be taken, and which any application runs on.
 KINDS = (
     Kind("gunicorn sync", (*GUNICORN, "application:app")),
@@ -43,13 +51,7 @@ KINDS = (
         pool=THREADS,
     ),
     Kind("gunicorn gevent", (*GUNICORN, "-k", "gevent", "application:app")),
-    Kind(
-        "uWSGI",
-        (
-            *(str(Path(sys.executable).with_name("uwsgi")), "--http-socket", "127.0.0.1:0"),
-            *("--die-on-term", "--enable-threads", "--need-app", "--module", "application:app"),
-        ),
-    ),
+    Kind("uWSGI", uwsgi("--http-socket", "127.0.0.1:0")),
     Kind("paster serve", (str(Path(sys.executable).with_name("paster")), "serve", "paster.ini")),
 )
 FLASK_RUN = Kind("flask run", (*PYTHON, "flask", "--app", "application", "run", "--port", "0"))
