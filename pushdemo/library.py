@@ -24,6 +24,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pushdemo.handover.client import Handover
@@ -42,7 +43,7 @@ from pushdemo.push.signals import stopping
 from pushdemo.push.stream import HandsOff
 from pushdemo.wsgi import frameworks
 from pushdemo.wsgi.cors import Cors
-from pushdemo.wsgi.door import Left, door_of
+from pushdemo.wsgi.door import Door, Left, door_of
 from pushdemo.wsgi.hints import Hints
 from pushdemo.wsgi.incoming import Incoming
 from pushdemo.wsgi.middleware import Middleware
@@ -87,7 +88,7 @@ class Push:
 
         `feed.NAME = package.module:function` declares a feed, `feed.NAME.interval` and the like are
         its options, and `push.…` those of all streams. Other keys are not looked at: they are those
-        of whoever builds on this application. A module beside the ini is found, as one beside a
+        of an application that builds on this one. A module beside the ini is found, as one beside a
         script is. Raises ConfigError.
         """
         section = _section_of(ini) if isinstance(ini, str) else ini
@@ -232,7 +233,7 @@ class Push:
         ]
 
     def answer_here(self, environ: Mapping[str, Any], feeds: str | None) -> WsgiResponse:
-        """As `answer`, from this process's channels, for somebody who has the connection."""
+        """As `answer`, from this process's channels, for a caller that has the connection."""
         asked = read(Request(dict(environ)), feeds)
         caller = Caller(hands_off=True, cors=bool(self.settings.cors))
         return Responder(self.engine, self.headers(asked.origin)).respond(asked, caller)
@@ -260,7 +261,7 @@ class Push:
         SIGINT.
 
         address: `unix:PATH`, of a Unix socket to listen on.
-        mode: the permissions of that socket. Whoever may write to it may publish.
+        mode: the permissions of that socket. A process that may write to it may publish.
         """
         self._handover = None
         receiver = Receiver(address, Incoming(self), mode=mode)
@@ -318,16 +319,27 @@ class Push:
             status, headers = "200 OK", self.headers(asked.origin)
         else:
             caller = Caller(hands_off, threads, bool(self.settings.cors), shareable)
-            response = self._respond(asked, caller, environ)
+            try:
+                response = self._respond(asked, caller, environ)
+            except RequestError as error:
+                if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                    self._hint(door, environ)
+                raise
             if not isinstance(response.body, HandsOff):
                 return response
             if door is None:
-                self._hints.no_middleware()
+                self._hint(door, environ)
                 return response
             status, headers, body = response.status, response.headers, response.body
-        if not hands_off:
-            self._hints.no_connection(environ)
+        self._hint(door, environ)
         return WsgiResponse(status, [*headers, door.leave(Left(body, headers))], [])
+
+    def _hint(self, door: Door | None, environ: Mapping[str, Any]) -> None:
+        """Say what to do, where a stream holds a thread, or would."""
+        if door is None:
+            self._hints.no_middleware()
+        elif door.connection is None:
+            self._hints.no_connection(environ)
 
     def _respond(
         self, asked: StreamRequest, caller: Caller, environ: Mapping[str, Any]

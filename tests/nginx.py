@@ -36,16 +36,16 @@ http {{
 }}
 """
 PROXY = "        location {path} {{ proxy_pass {url}; }}"
-UWSGI = """\
+GATEWAY = """\
         location {path} {{
-            uwsgi_pass {address};
-            uwsgi_param REQUEST_METHOD $request_method;
-            uwsgi_param REQUEST_URI $request_uri;
-            uwsgi_param PATH_INFO $document_uri;
-            uwsgi_param QUERY_STRING $query_string;
-            uwsgi_param SERVER_PROTOCOL $server_protocol;
-            uwsgi_param SERVER_NAME $server_name;
-            uwsgi_param SERVER_PORT $server_port;
+            {protocol}_pass {address};
+            {protocol}_param REQUEST_METHOD $request_method;
+            {protocol}_param REQUEST_URI $request_uri;
+            {protocol}_param PATH_INFO $document_uri;
+            {protocol}_param QUERY_STRING $query_string;
+            {protocol}_param SERVER_PROTOCOL $server_protocol;
+            {protocol}_param SERVER_NAME $server_name;
+            {protocol}_param SERVER_PORT $server_port;
         }}"""
 
 
@@ -53,8 +53,8 @@ class Nginx:
     """nginx on a free port.
 
     locations: where requests go, by what nginx's `location` has. A URL with a path, if only `/`,
-        replaces the part of the path that matches. `uwsgi://HOST:PORT` is a server that speaks
-        uWSGI's protocol.
+        replaces the part of the path that matches. `uwsgi://HOST:PORT` and
+        `fastcgi://HOST:PORT` are servers that speak those protocols.
     """
 
     def __init__(self, directory: Path, locations: Mapping[str, str]) -> None:
@@ -95,9 +95,10 @@ class Nginx:
 
 
 def _location(path: str, url: str) -> str:
-    if url.startswith("uwsgi://"):
-        return UWSGI.format(path=path, address=url.removeprefix("uwsgi://"))
-    return PROXY.format(path=path, url=url)
+    protocol, _, address = url.partition("://")
+    if protocol == "http":
+        return PROXY.format(path=path, url=url)
+    return GATEWAY.format(path=path, protocol=protocol, address=address)
 
 
 def program() -> str:

@@ -140,6 +140,18 @@ def test_uwsgi_behind_nginx_in_its_own_protocol(directory: Path) -> None:
         assert "streams hold a thread" not in server.log
 
 
+def test_uwsgi_behind_nginx_in_fastcgi_keeps_its_connections(directory: Path) -> None:
+    with WsgiServer(directory, *uwsgi("--fastcgi-socket", "127.0.0.1:0")) as server:
+        host, port = server.address
+        request = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
+        with (
+            Nginx(directory, {"/live": f"fastcgi://{host}:{port}"}) as nginx,
+            Reader(nginx.address, request) as reader,
+        ):
+            assert reader.head()[0] == 503  # it has a single thread
+        assert server.log.count("streams hold a thread each") == 1
+
+
 def test_waitress_keeps_a_thread_for_other_requests(directory: Path) -> None:
     with WsgiServer(directory, *WAITRESS.command) as server, contextlib.ExitStack() as stack:
         for _ in range(3):
@@ -173,6 +185,7 @@ def test_a_server_with_one_thread_goes_on_answering(directory: Path) -> None:
         status, headers, text = server.ask("/live?format=ndjson")
         assert (status, headers["Retry-After"]) == (503, "5")
         assert "one request at a time" in text
+        assert server.log.count("streams hold a thread each") == 1
         assert server.ask("/open")[2] == "0"
 
 

@@ -11,7 +11,7 @@ Rules:
 - What comes from a server is bounded: a line, a head and an event hold at most `maximum` bytes.
 - After an error nothing more is read; but the events before it are delivered first.
 - A stream in which nothing is understood is an error, not silence: after MAXIMUM_UNKNOWN bytes, at
-  its end, or when whoever feeds the parser has waited long enough and asks for its `complaint`.
+  its end, or when its user has waited long enough and asks for its `complaint`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Parser:
         self._buffer = Buffer()
         self._marked = False  # a byte order mark has been looked for
         self._given = False  # an event was given out
-        self._unknown_size = 0  # of the lines that nobody understood
+        self._unknown_size = 0  # of the lines that were not understood
         self._unknown_begin = b""  # the first of those bytes
 
     def feed(self, data: bytes) -> list[Event]:

@@ -232,7 +232,7 @@ class Watch(Iterator[Event]):
                 raise parser.error
             if parser.ended:
                 break
-            # Bytes that nobody understands are no sign of life.
+            # Bytes that are not understood are no sign of life.
             if self._clock() - began >= self._timeout and (complaint := parser.complaint()):
                 raise complaint
         yield from self._give(parser.close(), parser)

@@ -12,7 +12,7 @@ from paste.script import serve
 
 from pushdemo.push.options import ConfigError
 
-# Who reads an ini. An error that came through these alone is about the ini, or about what is
+# What reads an ini. An error that came through these alone is about the ini, or about what is
 # installed, and its message says what. Where anybody else's code took part in it, it may be a bug
 # of theirs, and keeps its traceback.
 _READERS = ("paste.script", "paste.deploy", "configparser", "codecs", "logging", "pkg_resources",

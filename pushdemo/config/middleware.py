@@ -35,11 +35,11 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
     if here and here not in sys.path:
         sys.path.append(here)
     push = Push.from_ini(section)
-    nobody = [name for name, feed in push.feeds.items() if feed.is_pushed]
-    if nobody and not push.settings.token:
+    pushed = [name for name, feed in push.feeds.items() if feed.is_pushed]
+    if pushed and not push.settings.token:
         raise ConfigError(
-            f"feed.{nobody[0]} = {PUSHED}: nobody could push to it; set push.token to a secret that"
-            " who may push to it knows"
+            f"feed.{pushed[0]} = {PUSHED}: nobody could push to it; set push.token to a secret that"
+            " its publishers send"
         )
     return push.application
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from pushdemo.feeds import machine
 
 MINUTES = 5
-MOST_SAMPLES = 600  # two a second; who asks more often sees fewer minutes
+MOST_SAMPLES = 600  # two a second; with more frequent reads, fewer minutes are shown
 
 WIDTH, HEIGHT, DPI = 640, 240, 100  # pixels, and how many an inch has
 

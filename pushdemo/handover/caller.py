@@ -1,7 +1,7 @@
 """A caller: the connection of one call, as the broadcaster sees it.
 
-Callers are trusted with nothing: whoever may open the socket may send what he likes, and close it
-when he likes. Every descriptor that comes is kept in `Caller` from the moment it is here, so that
+Callers are trusted with nothing: a process that may open the socket may send anything, and close it
+at any time. Every descriptor that comes is kept in `Caller` from the moment it is here, so that
 none is left open, whatever comes next.
 """
 

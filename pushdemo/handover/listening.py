@@ -1,6 +1,6 @@
 """The broadcaster's socket file: made, taken over from a broadcaster that has gone, and removed.
 
-Who may hand over connections is decided by the permissions of the file and of its directory alone.
+Which users may hand over connections is decided by the permissions of the file and of its directory alone.
 The peer's user (SO_PEERCRED) is not asked for: it would be a second list of who may, beside the
 file's owner, group and mode, and the two could differ. A worker does not ask for the broadcaster's
 user either, so the directory must be one in which nobody else may create a socket: /run/NAME, and
@@ -59,7 +59,7 @@ class Listener:
 
 
 def _make_way(path: Path) -> None:
-    """Remove a socket at which nobody listens."""
+    """Remove a socket at which no process listens."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

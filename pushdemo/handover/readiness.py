@@ -1,4 +1,4 @@
-"""Tell whoever has started this process that it is ready: the protocol of sd_notify(3).
+"""Tell the process that has started this one that it is ready: the protocol of sd_notify(3).
 
 NOTIFY_SOCKET names a datagram socket. systemd sets it for services of Type=notify, and `pushdemo
 run` for its broadcaster.
@@ -14,7 +14,7 @@ READY = b"READY=1"
 
 
 def say_ready() -> None:
-    """Say it, if somebody wants to know. Raises OSError where nobody listens there."""
+    """Send the notice where the environment asks for it. Raises OSError where nothing listens there."""
     address = os.environ.get(VARIABLE)
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 BURST = 64  # callers that are accepted before others are served
 MAX_CALLERS = 256  # at once; more wait in the backlog
-SLOW = 1.0  # seconds after which a caller makes way for others, when there are so many
+SLOW = 1.0  # seconds after which a caller is dropped for others, when there are too many
 MAX_BODIES = 256 * 1024 * 1024  # bytes of values that come at once, or one value of `max_body`
 PAUSE = 0.25  # seconds without accepting when there is no descriptor, or after an error in the loop
 SWEEP = 1.0  # seconds between two looks at the deadlines
@@ -289,7 +289,7 @@ class Receiver:
         caller.close()
 
     def _end(self) -> None:
-        """Whoever has called and was not answered is told at once."""
+        """Callers that were not answered are told at once."""
         self._listener.remove_file()
         for caller in list(self._callers):
             self._finish(caller, STOPPING)

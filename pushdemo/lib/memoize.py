@@ -2,7 +2,7 @@
 
 The rules:
 
-1. One computation is in flight per function and key. Whoever calls meanwhile waits for it and
+1. One computation is in flight per function and key. A caller that comes meanwhile waits for it and
    shares its result, or its exception. Different keys do not wait for each other.
 2. A value is fresh while `now < start + duration`, `start` being the clock when its computation
    began. The seed counted from the end; then a value may look fresher than what it was made from.
@@ -11,9 +11,10 @@ The rules:
    and everybody else is served the old value at once. If the refresh fails within the window, that
    caller is served the old value too. Past the window callers wait, and get exceptions.
 4. A failure is never kept. An exception that is not an `Exception` (KeyboardInterrupt, SystemExit)
-   is meant for the thread it reached and not for the value: one of those who waited computes anew.
-5. `invalidate` and `clear` cut a computation off: its result goes to those who called before, is
-   not kept, and whoever calls afterwards starts another.
+   is meant for the thread it reached and not for the value: one of the waiting callers computes
+   anew.
+5. `invalidate` and `clear` cut a computation off: its result goes to the callers that came before,
+   and is not kept. A later caller starts another.
 6. A computation that would wait for itself, in one thread or by way of others, raises RuntimeError.
 
 A key is the call's arguments, bound to the signature with the defaults applied, and typed: f(1),
@@ -363,7 +364,8 @@ class _Flight(Generic[R]):
     def outcome(self) -> R:
         try:
             if self.error is not None:
-                # As it was, or each of those who wait would add its frames to those of the last.
+                # Without the frames of this caller: each waiting caller would add its own to them
+                # otherwise.
                 raise self.error.with_traceback(self.traceback)
             return self.value
         finally:
@@ -416,7 +418,8 @@ class _Store(Generic[R]):
         self._flights = {}
 
     def fetch(self, key: Hashable, compute: Callable[[], R]) -> R:
-        """The value that somebody stored meanwhile, or computes now, or else computed here."""
+        """The value that another thread has stored or computes now, or one that is computed
+        here."""
         while True:
             now = self.clock()
             mine: _Flight[R] | None = None

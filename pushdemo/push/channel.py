@@ -8,9 +8,9 @@ An event's id is made of an epoch, which is another for each run of the program,
 sequence (see position.py). A client that comes back with an id is given what came after it, as far
 as the history goes; if it does not go that far, or the id is of another epoch, it is told so.
 
-A value that expired while nobody watched is *outdated*. It is kept, but a new client is not shown
-it: the feed is run at once, and the client waits for that value. If the feed then fails, the
-outdated value is the last good one: the publisher publishes it again, and tells of the failure.
+A value that expired while there was no subscriber is *outdated*. It is kept, but a new client is
+not shown it: the feed is run at once, and the client waits for that value. If the feed then fails,
+the outdated value is the last good one: the publisher publishes it again, and tells of the failure.
 
 Every method may be called from any thread. A listener is called in the thread that published, with
 no lock held; it must return at once.
@@ -66,7 +66,7 @@ class Source(Protocol):
 
 
 class Listeners(dict[Listener, "Encoder | None"]):
-    """Who is to be told, and in which format each will want the event."""
+    """The listeners, and the format in which each needs the event."""
 
     def prepare(self, event: Event) -> bool:
         """Encode it for all of them, in the publisher's thread and off the delivery path. False if
@@ -110,7 +110,7 @@ class Channel:
         self._listeners = Listeners()
         self._carried = True  # by all formats that were asked for
         self._fresh_until = 0  # when the newest value expires
-        self._outdated = False  # the newest value expired while nobody watched
+        self._outdated = False  # the newest value expired while there was no subscriber
         self._status: FeedStatus | None = None
         self._retry_at = 0  # when a feed that fails is tried again
 
@@ -127,13 +127,13 @@ class Channel:
 
     @property
     def last(self) -> Event | None:
-        """The newest event, be it outdated or not."""
+        """The newest event, whether it is outdated or not."""
         with self._lock:
             return self._events[-1] if self._events else None
 
     @property
     def outdated(self) -> bool:
-        """Whether nobody who watches now has seen the newest value."""
+        """Whether no subscriber of now has seen the newest value."""
         return self._outdated
 
     @property
@@ -197,7 +197,7 @@ class Channel:
         return [] if self._status is None else [self._status]
 
     def fail(self, failing_since: float, retry_at: int) -> None:
-        """The feed fails; tell all subscribers. Repeated, it is told again only to those who wait
+        """The feed fails; tell all subscribers. Repeated, it is told again only to those that wait
         for a first value.
 
         failing_since: when it failed first, in seconds since the epoch.

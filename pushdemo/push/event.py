@@ -1,8 +1,8 @@
 """The event that carries a value to every client.
 
 It is made once and shared by all who receive it, so nothing of it may change after it was made.
-The one thing that grows is its store of frames: the bytes of each wire format, made by whoever
-asks first and the same for everybody after.
+The one thing that grows is its store of frames: the bytes of each wire format, made by the caller
+that asks first and the same for everybody after.
 """
 
 from __future__ import annotations

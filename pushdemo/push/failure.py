@@ -1,6 +1,6 @@
 """A failure: what went wrong, as text.
 
-An exception is an object of somebody else's. Its `__str__` may raise, recurse, or take for ever,
+An exception is an object of the application. Its `__str__` may raise, recurse, or take for ever,
 and it holds on to every frame it came through. So it is turned into text once, in the thread in
 which it was raised, and only the text goes on: it can be logged and compared in any thread, and
 nothing in it can fail later.

@@ -1,8 +1,8 @@
 """Options of an ini section: read one by one, each with a type and a default.
 
-Whoever reads an option names it, so that what is left over at the end is what nobody knows, and a
-mistyped name is an error instead of a default. Every complaint is one line that names the key, the
-value and what would be right.
+Each reader names the options that it reads. An option that is left over at the end is unknown, and
+a mistyped name is an error instead of a default. Every complaint is one line that names the key,
+the value and what would be right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class ConfigError(SystemExit):
     """A mistake in a configuration.
 
     A SystemExit, because the person who can mend it is at the shell and not in the code: where
-    nobody catches it, Python prints the message, without a traceback, and exits with 1.
+    it is not caught, Python prints the message, without a traceback, and exits with 1.
     """
 
     def __init__(self, message: str) -> None:
@@ -104,7 +104,7 @@ class Options:
         return ConfigError(f"{self._prefix}{name} = {given}: this must be {wanted}")
 
     def finish(self) -> None:
-        """All options have been read: raises ConfigError for one that nobody asked for."""
+        """All options have been read: raises ConfigError for one that was not read."""
         for name in self._given:
             close = difflib.get_close_matches(name, self._known, 1)
             known = (

@@ -46,7 +46,8 @@ class Settings:
         max_threads: how many of them may hold a thread of the server, where their connections
             cannot be taken off it; 3, or none where the server has a single thread.
         cors: the origins whose pages may read the streams, separated by spaces; `*` for any.
-        token: what somebody who publishes by HTTP must show; without it nobody can.
+        token: the secret that a client must send to publish by HTTP; without it no client can
+            publish.
         max_body: bytes of a value that is published by HTTP; 1 MiB.
         broadcaster: where the process listens that holds the streams of all workers of a machine
             (`unix:/run/pushdemo.sock`); by default the environment variable PUSHDEMO_BROADCASTER,

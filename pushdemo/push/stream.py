@@ -90,8 +90,8 @@ class Streams:
 
 
 class Watch:
-    """Keeps a source watched, from its making until `close`, and waits for it: for whoever has a
-    thread to wait in."""
+    """Keeps a source watched, from its making until `close`, and waits for its events, in the
+    caller's thread."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -192,7 +192,7 @@ class Stream(_Body):
     def hand_off_more(
         self, socks: Sequence[socket.socket], head: bytes, make_head: MakeHead
     ) -> None:
-        """The same for the connections of equal requests, for whom places were taken. Of a stream
+        """The same for the connections of equal requests, after `take_places`. Of a stream
         that is `still_valid`, and was handed off itself."""
         self._attach(socks, head, make_head, self._streams.places.leave)
 

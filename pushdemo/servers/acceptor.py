@@ -1,8 +1,8 @@
 """The acceptor: takes connections in, and waits for their requests, without a thread for any.
 
 A worker is worth having only for a request that is all there. Until then a connection lives here,
-in one selector: however many never say anything, and however slowly they say it, they keep nobody
-waiting. Each has `timeout` seconds for its head, and more for a body: see Connection.
+in one selector: however many never say anything, and however slowly they say it, they keep no other
+client waiting. Each has `timeout` seconds for its head, and more for a body: see Connection.
 
 An error in the work for one connection ends that connection alone. An error in the loop itself is
 logged, and the loop goes on with a new selector and all that it owned.
@@ -223,7 +223,7 @@ class Acceptor:
             return None
         try:
             lower = sock.dup()
-        except OSError:  # somebody else was faster
+        except OSError:  # another process was faster
             return None
         sock.close()
         return lower

@@ -55,7 +55,8 @@ class Precedent:
 
     @property
     def is_for_all(self) -> bool:
-        """Whether equal requests may have it, too. A cookie is one client's, whoever set it."""
+        """Whether equal requests may have it, too. A cookie is for one client, whichever layer set
+        it."""
         return self.stream.still_valid and not any(
             name.lower() == "set-cookie" for name, _ in self.headers
         )

@@ -31,7 +31,7 @@ class Connection:
 
     held: bytes of memory that its request takes so far.
     refused: it has an answer; what still comes in is thrown away.
-    watched: for whoever has a selector: whether it is in that.
+    watched: whether it is registered with the acceptor's selector.
     """
 
     __slots__ = (
@@ -89,6 +89,6 @@ class Connection:
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with contextlib.suppress(OSError):
             self.sock.close()

@@ -54,7 +54,7 @@ class Handler:
         self._headers: Headers = []
         self._has_begun = False  # the head was sent, or a part of it
         self._unsent = b""
-        self._given_away = False  # the connection is somebody else's to close
+        self._given_away = False  # the connection is closed by its new owner
 
     def handle(self) -> Precedent | None:
         """Answer, and close the connection or give it away. Nothing that the application does

@@ -19,8 +19,9 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._tasks: deque[Task] = deque()
-        # A token for each task. Who was woken by one and ended before it took its task (by an
-        # exception from another thread) puts one back, so there may be more of them than tasks.
+        # A token for each task. A thread that was woken by one and ended before it took its task
+        # (by an exception from another thread) puts one back, so there may be more of them than
+        # tasks.
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()

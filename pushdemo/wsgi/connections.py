@@ -4,7 +4,7 @@ A server that knows nothing of streams must not notice that its connection is go
 write a response, and closes the connection. So the server keeps its descriptor, and something else
 is put behind that: one end of a pair of sockets, whose other end reads nothing and has sent an end
 of file. The response that the server writes goes there. Its accounting, its keep-alive and its
-timeouts work as for a client that hung up. (`dup` and `dup2`, POSIX.)
+timeouts work as for a client that closed its connection. (`dup` and `dup2`, POSIX.)
 
 gunicorn and werkzeug put the socket into `environ`; uWSGI has a function for its descriptor. A
 connection whose TLS is the server's own cannot be given away, since its bytes are not those of the
@@ -23,6 +23,12 @@ from pushdemo.push.stream import HANDS_OFF
 
 # From servers that have the socket itself.
 _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
+# Options of uWSGI by which what is on the wire is not the response itself: encrypted, or in frames.
+# A response in uWSGI's own protocol (`socket`, `http`, and nginx's uwsgi_pass) is as in HTTP.
+_UWSGI_SOCKETS = (
+    *("https-socket", "suwsgi-socket", "fastcgi-socket", "fastcgi-nph-socket"),
+    *("scgi-socket", "scgi-nph-socket", "http2-socket"),
+)
 
 
 class Connection(Protocol):
@@ -105,8 +111,7 @@ def _uwsgi(environ: Mapping[str, Any]) -> int | None:
         return None
     uwsgi: Any = importlib.import_module("uwsgi")  # the server's own: it is there in a worker only
 
-    # Where the TLS is that of a router or a proxy in front, what arrives here is plain.
-    if any(name in uwsgi.opt for name in (b"https-socket", "https-socket")):
+    if any(name in uwsgi.opt or name.encode() in uwsgi.opt for name in _UWSGI_SOCKETS):
         return None
     return _open(uwsgi.connection_fd)
 

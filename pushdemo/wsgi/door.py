@@ -76,7 +76,7 @@ class Door:
         return self._left.pop(ticket, None)
 
     def close(self) -> None:
-        """Close all that nobody has collected."""
+        """Close all that were not collected."""
         while self._left:
             _, left = self._left.popitem()
             left.body.close()

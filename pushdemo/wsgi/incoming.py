@@ -69,7 +69,7 @@ class Incoming:
         except BlockingIOError:
             sent = 0
         except OSError:
-            sent = len(data)  # nobody is there to take it
+            sent = len(data)  # the client has left
         rest = memoryview(data)[sent:]
         if not rest or not self._slow.take():
             _close(sock)

@@ -51,7 +51,7 @@ class Remote:
         self.headers: Sequence[tuple[str, str]] = ()
 
     def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:  # noqa: ARG002
-        """Give the client's connection away, be it with an error. Raises nothing."""
+        """Give the client's connection away, or answer it with an error. Raises nothing."""
         with contextlib.closing(sock):
             try:
                 self._handover.give(sock, Request(self._facts, self._feeds, self.headers))

@@ -47,7 +47,7 @@ _PLAIN_TEXT = ("Content-Type", "text/plain; charset=UTF-8")
 class Caller(NamedTuple):
     """What the server and the application of a request allow.
 
-    hands_off: the connection can be taken off the server, so that nobody has to wait in a thread.
+    hands_off: the connection can be taken off the server, so that no thread waits.
     threads: how many streams may hold a thread each, where `hands_off` is false.
     cors: pages of other origins may read the streams.
     shareable: the application looks at nothing of a request but what a StreamRequest has, so that

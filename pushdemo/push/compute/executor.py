@@ -2,8 +2,8 @@
 
 A function sees most of what it may expect in a thread: the application's modules, its connections,
 a debugger. But one that computes in Python, rather than waiting for something, holds the
-interpreter's lock, and with it the delivery to every client. In a process it holds nobody up, and
-may crash or be killed without taking anything with it.
+interpreter's lock, and with it the delivery to every client. In a process it delays nothing else,
+and may crash or be killed without taking anything with it.
 
 Both are asked for one value at a time, by a thread that waits for it.
 """
@@ -81,7 +81,7 @@ class InThread:
         return payload
 
     def abandon(self) -> None:
-        pass  # a thread cannot be ended: it goes on, and nobody listens
+        pass  # a thread cannot be ended: it goes on, and its result is dropped
 
     def close(self) -> None:
         pass

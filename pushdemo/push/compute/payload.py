@@ -2,7 +2,8 @@
 
 This is where a value is looked at, once. Whatever cannot be sent is refused here, with an error
 that belongs to the feed, so that the wire formats can trust what they are given: a payload consists
-of Python's own types and nothing else, so that comparing or encoding it runs nobody's code.
+of Python's own types and nothing else, so that comparing or encoding it runs no code of the
+application.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The publisher: runs each feed that somebody watches, on its own beat.
+"""The publisher: runs each feed that has subscribers, on its own beat.
 
 The beats of a feed lie on a grid, origin + n * interval, so they do not drift however long a
 computation takes or however late a thread wakes; those that were missed are missed, and are not
-made up for. A feed that nobody watches rests. When somebody comes back it goes on with its old
+made up for. A feed without subscribers rests. When there is one again, it goes on with its old
 grid if its last value is still good, and otherwise begins a new one at once, so that nobody waits
 for the beat to see the first value.
 
@@ -305,7 +305,7 @@ class _Beat:
         last = self._channel.last
         if last is not None and self._channel.outdated:
             self._owed = None
-            self._channel.publish(last.value)  # also without `repeat`: nobody has seen it yet
+            self._channel.publish(last.value)  # also without `repeat`: no client has seen it yet
         elif self._owed is not None:
             self._repeat()
         self._tell_failure()

@@ -149,7 +149,7 @@ class Audience:
 
 
 class Audiences:
-    """All audiences: one for each source and format that somebody is subscribed to.
+    """All audiences: one for each source and format that has subscribers.
 
     note: called with an audience when its source has news, in the publisher's thread.
     clock: monotonic seconds.

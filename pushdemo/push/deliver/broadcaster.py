@@ -252,7 +252,7 @@ class Broadcaster:
                 raise
 
     def _is_served(self, subscriber: Subscriber) -> bool:
-        """Whether it is a member of an audience, be it sent to, waiting or blocked."""
+        """Whether it is a member of an audience: it is sent to, waits or is blocked."""
         audience = subscriber.audience
         return audience is not None and (
             subscriber.seat >= 0

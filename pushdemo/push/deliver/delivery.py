@@ -190,7 +190,7 @@ class Delivery:
             head = b""
             if not event.sequence:
                 for subscriber in blocked:
-                    # No number says what it is to get after this.
+                    # There is no number by which to find the events after this one.
                     subscriber.resume_from = position_of(event.id)
 
     def _deliver(
@@ -201,8 +201,8 @@ class Delivery:
         event: Event,
         head: bytes = b"",
     ) -> list[Subscriber]:
-        """Send clients one event, and count it: all of these are to get equally many. Returns those
-        that are blocked on it."""
+        """Send clients one event, and count it: all of them have the same limit. Returns those that
+        are blocked on it."""
         frame = event.frame(audience.framing)
         if recipients is audience.limited:
             clients = recipients[seats]
@@ -221,7 +221,7 @@ class Delivery:
 
     @staticmethod
     def _count(clients: list[Subscriber], framing: Framing, frame: bytes) -> bytes:
-        """Count one event for each; returns its frame as these are to get it."""
+        """Count one event for each client; returns the event's frame for them."""
         assert clients[0].limit is not None
         left = clients[0].limit - 1
         for subscriber in clients:
