@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -21,6 +23,7 @@ from tests.history import Client, Connected, Disconnected, Entry, Heartbeat, Not
 
 LONGEST = 200  # characters of a value that are kept as they are
 MOST_HEAD = 64 * 1024
+CHUNK = 64 * 1024  # bytes that are read at once
 
 # What the XML documents of texts and numbers have around them.
 _MESSAGE = re.compile(rb"(?:<\?xml[^>]*\?>\s*)?<message>(.*)</message>\s*", re.S)
@@ -308,6 +311,17 @@ class Log:
                 self.client.entries.append(entry)
         except Broken as broken:
             self.disconnect(at, str(broken))
+
+    def read(self, sock: socket.socket) -> bool:
+        """Receive what has come on a socket that does not block; False at the end of it."""
+        try:
+            data = sock.recv(CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        self.receive(data, time.monotonic())
+        return bool(data)
 
     def disconnect(self, at: float, fault: str = "") -> None:
         """The stream ended. fault: why it should not have."""

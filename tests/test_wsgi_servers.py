@@ -33,30 +33,6 @@ from tests.wsgi_servers import (
 STREAMS = 100  # more than any of them has threads
 CHUNK = 64 * 1024
 
-APPLICATION = """
-import itertools
-from flask import Flask, request
-from pushdemo import Push
-
-push = Push()
-numbers = itertools.count(1)
-
-@push.feed(interval=0.2, history=100)
-def count():
-    return f"number {next(numbers)}"
-
-app = Flask(__name__)
-app.wsgi_app = push.middleware(app.wsgi_app)
-
-@app.get("/live")
-def live():
-    return push.flask(request, "count")
-
-@app.get("/open")
-def open_now():
-    return str(push.engine.open_now)
-"""
-
 WSGIREF = """
 from wsgiref.simple_server import make_server
 from application import app
@@ -82,7 +58,7 @@ execute_from_command_line()
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    write_application(tmp_path, APPLICATION)
+    write_application(tmp_path, FEED + FRAMEWORKS["Flask"])
     (tmp_path / "single.py").write_text(WSGIREF)
     return tmp_path
 

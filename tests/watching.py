@@ -5,14 +5,12 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
-import time
 
 from tests.history import Client
 from tests.recording import Log, Recorder
 from tests.servers import HANG
 
 FORMATS = ("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace")
-CHUNK = 64 * 1024
 
 
 class Watching:
@@ -85,12 +83,5 @@ class Watching:
                 log: Log = key.data
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)
-                try:
-                    data = sock.recv(CHUNK)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    data = b""
-                log.receive(data, time.monotonic())
-                if not data:
+                if not log.read(sock):
                     self._selector.unregister(sock)

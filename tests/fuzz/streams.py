@@ -15,7 +15,6 @@ from tests.judging import Bounds, judge
 from tests.recording import Log, Recorder
 
 STREAMS = 100
-CHUNK = 1024 * 1024
 # Seconds without an event. The feeds' beats are 0.5 to 3 s, and a machine with two cores is busy.
 BEATS = {"count": 3.0, "other": 3.0, "slow": 5.0, "failing": 4.0, "big": 8.0}
 BOUNDS = Bounds(silence=3.0, late=3.0, beats=BEATS, settle=5.0)
@@ -81,14 +80,7 @@ def _read(selector: selectors.BaseSelector, pipe: Connection, recorder: Recorder
         log: Log = key.data
         sock = key.fileobj
         assert isinstance(sock, socket.socket)
-        try:
-            data = sock.recv(CHUNK)
-        except BlockingIOError:
-            continue
-        except OSError:
-            data = b""
-        log.receive(data, time.monotonic())
-        if not data:
+        if not log.read(sock):
             selector.unregister(sock)
     if asked:
         try:
