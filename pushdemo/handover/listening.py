@@ -1,10 +1,10 @@
 """The broadcaster's socket file: made, taken over from a broadcaster that has gone, and removed.
 
-Which users may hand over connections is decided by the permissions of the file and of its directory alone.
-The peer's user (SO_PEERCRED) is not asked for: it would be a second list of who may, beside the
-file's owner, group and mode, and the two could differ. A worker does not ask for the broadcaster's
-user either, so the directory must be one in which nobody else may create a socket: /run/NAME, and
-not /tmp.
+Which users may hand over connections is decided by the permissions of the file and of its directory
+alone. The peer's user (SO_PEERCRED) is not asked for: it would be a second list of who may, beside
+the file's owner, group and mode, and the two could differ. A worker does not ask for the
+broadcaster's user either, so the directory must be one in which nobody else may create a socket:
+/run/NAME, and not /tmp.
 """
 
 from __future__ import annotations

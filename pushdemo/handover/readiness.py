@@ -14,7 +14,8 @@ READY = b"READY=1"
 
 
 def say_ready() -> None:
-    """Send the notice where the environment asks for it. Raises OSError where nothing listens there."""
+    """Send the notice where the environment asks for it. Raises OSError where nothing listens
+    there."""
     address = os.environ.get(VARIABLE)
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
