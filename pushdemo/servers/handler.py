@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from pushdemo.push.deliver.sockets import receive
-from pushdemo.push.response import Headers
+from pushdemo.push.response import Headers, MakeHead
 from pushdemo.push.stream import HANDS_OFF, Poll, Stream
 from pushdemo.servers.collapsing import Precedent
 from pushdemo.servers.connection import CHUNK
@@ -37,8 +37,9 @@ class Host(Protocol):
     application: Any
     address: tuple[str, int]
 
-    def make_head(self, status: str, headers: Headers, /) -> bytes:
-        """The head of a response that ends with its connection."""
+    @property
+    def make_head(self) -> MakeHead:
+        """Makes the head of a response that ends with its connection."""
 
     def in_a_thread(self, task: Callable[[], None]) -> bool:
         """Run `task` in a thread of its own; False if there can be none."""

@@ -20,13 +20,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from email.utils import formatdate
 from functools import partial
 from typing import Any
 
 from pushdemo.push.deliver import descriptors
+from pushdemo.push.head import Head
 from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.signals import stopping
 from pushdemo.servers import memory
@@ -98,6 +98,8 @@ class Server:
     backlog: connections that the system keeps until they are accepted.
     """
 
+    make_head = Head((("Server", SOFTWARE),), "HTTP/1.0")
+
     def __init__(
         self,
         address: tuple[str, int],
@@ -159,18 +161,6 @@ class Server:
     def stop(self) -> None:
         """End `serve_forever`. Any thread, and signal handlers."""
         self._acceptor.stop()
-
-    @staticmethod
-    def make_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
-        """The head of a response that ends with its connection."""
-        lines = [
-            f"HTTP/1.0 {status}",
-            f"Server: {SOFTWARE}",
-            f"Date: {formatdate(usegmt=True)}",
-            *(f"{name}: {value}" for name, value in headers),
-            "Connection: close",
-        ]
-        return "\r\n".join((*lines, "", "")).encode("latin-1")
 
     def stopped_by(self, *numbers: signal.Signals) -> AbstractContextManager[None]:
         """Let these signals stop it. In the main thread."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pushdemo.handover.messages import Refused, Request
 from pushdemo.push.engine import UnknownFeed
+from pushdemo.push.head import Head
 from pushdemo.push.places import Places
 from pushdemo.push.stream import HandsOff
-from pushdemo.wsgi.head import Head
 from pushdemo.wsgi.request import RequestError
 from pushdemo.wsgi.responder import error_response, whole
 

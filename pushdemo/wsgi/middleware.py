@@ -12,11 +12,11 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pushdemo.push.head import Head
 from pushdemo.push.stream import HandsOff
 from pushdemo.servers.collapsing import collapses
 from pushdemo.wsgi.connections import Connection, Decoy, Served, connection_of
 from pushdemo.wsgi.door import DOOR, HEADER, Door, Headers, Left, without_body
-from pushdemo.wsgi.head import Head
 from pushdemo.wsgi.remote import Remote, turn_away, unavailable
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import Any
 
 from pushdemo.handover.client import BroadcasterAway, Handover, HandoverLost
 from pushdemo.handover.messages import Request
+from pushdemo.push.head import Head
 from pushdemo.push.places import Places
 from pushdemo.push.response import MakeHead
-from pushdemo.wsgi.head import Head
 from pushdemo.wsgi.request import HEADERS, RequestError
 from pushdemo.wsgi.responder import RETRY_AFTER, WsgiResponse, error_response, whole
 

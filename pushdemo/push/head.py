@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 
-Headers = Sequence[tuple[str, str]]
+from pushdemo.push.response import Headers
 
 
 @dataclass(frozen=True)
 class Head:
     """Makes the heads of responses that end with their connection. Equal ones make equal heads.
 
-    headers: those of the application's response, such as cookies. They go before others of the
-        same name.
+    headers: those of the application's response, such as cookies, or of its server. They go before
+        others of the same name.
+    version: of HTTP.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
+    version: str = "HTTP/1.1"
 
     def __call__(self, status: str, headers: Headers) -> bytes:
         """The head up to and with the empty line. Raises ValueError for what would end a line
         before its end, or cannot be sent."""
+        given = {name.lower() for name, _ in self.headers}
+        others = [header for header in headers if header[0].lower() not in given]
         lines = [
-            f"HTTP/1.1 {status}",
+            f"{self.version} {status}",
+            *(f"{name}: {value}" for name, value in self.headers),
             f"Date: {formatdate(usegmt=True)}",
-            *(f"{name}: {value}" for name, value in self._merged(headers)),
+            *(f"{name}: {value}" for name, value in others),
             "Connection: close",
         ]
         check_lines(lines)
         return "\r\n".join((*lines, "", "")).encode("latin-1")
-
-    def _merged(self, headers: Headers) -> Headers:
-        given = {name.lower() for name, _ in self.headers}
-        return [*self.headers, *(header for header in headers if header[0].lower() not in given)]
 
 
 def check_lines(lines: Iterable[str]) -> None:
