@@ -7,6 +7,7 @@ event, or when none has come for `patience` seconds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pushdemo.push.encode.document import DocumentFraming
@@ -50,6 +51,7 @@ class Fallbacks(NamedTuple):
     failure: Response
 
 
+@dataclass(frozen=True, eq=False)
 class StreamAnswer:
     """An endless response, if its format can carry what the feed gives.
 
@@ -57,25 +59,22 @@ class StreamAnswer:
     make_head: encodes the head of a fallback.
     """
 
-    __slots__ = ("_fallbacks", "_framing", "_head", "_make_head")
+    framing: Framing
+    head: bytes
+    make_head: MakeHead
+    fallbacks: Fallbacks
 
-    patience = PATIENCE
-
-    def __init__(
-        self, framing: Framing, head: bytes, make_head: MakeHead, fallbacks: Fallbacks
-    ) -> None:
-        self._framing = framing
-        self._head = head
-        self._make_head = make_head
-        self._fallbacks = fallbacks
+    @property
+    def patience(self) -> float:
+        return PATIENCE
 
     def begin(self, event: Event | None) -> Beginning:
-        if event is not None and not event.frame(self._framing):
-            return Beginning(self._fallbacks.refusal.encode(self._make_head), False)
-        return Beginning(self._head + self._framing.opening, True)
+        if event is not None and not event.frame(self.framing):
+            return Beginning(self.fallbacks.refusal.encode(self.make_head), False)
+        return Beginning(self.head + self.framing.opening, True)
 
     def fail(self) -> Beginning:
-        return Beginning(self._fallbacks.failure.encode(self._make_head), False)
+        return Beginning(self.fallbacks.failure.encode(self.make_head), False)
 
 
 class Condition(NamedTuple):
@@ -91,31 +90,27 @@ class Condition(NamedTuple):
     nothing_new: Response
 
 
+@dataclass(frozen=True, eq=False)
 class PollAnswer:
     """One event as a whole response."""
 
-    __slots__ = ("_condition", "_fallbacks", "_framing")
-
-    def __init__(
-        self, framing: DocumentFraming, condition: Condition, fallbacks: Fallbacks
-    ) -> None:
-        self._framing = framing
-        self._condition = condition
-        self._fallbacks = fallbacks
+    framing: DocumentFraming
+    condition: Condition
+    fallbacks: Fallbacks
 
     @property
     def patience(self) -> float:
-        return self._condition.wait
+        return self.condition.wait
 
     def begin(self, event: Event | None) -> Beginning:
         if event is None:
-            return self._whole(self._condition.nothing_new)
-        if frame := event.frame(self._framing):
+            return self._whole(self.condition.nothing_new)
+        if frame := event.frame(self.framing):
             return Beginning(frame, False)
-        return self._whole(self._fallbacks.refusal)
+        return self._whole(self.fallbacks.refusal)
 
     def fail(self) -> Beginning:
-        return self._whole(self._fallbacks.failure)
+        return self._whole(self.fallbacks.failure)
 
     def _whole(self, response: Response) -> Beginning:
-        return Beginning(response.encode(self._framing.make_head), False)
+        return Beginning(response.encode(self.framing.make_head), False)
