@@ -64,9 +64,7 @@ class StreamAnswer:
     make_head: MakeHead
     fallbacks: Fallbacks
 
-    @property
-    def patience(self) -> float:
-        return PATIENCE
+    patience = PATIENCE
 
     def begin(self, event: Event | None) -> Beginning:
         if event is not None and not event.frame(self.framing):
