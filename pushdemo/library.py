@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,7 +28,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from pushdemo.handover.client import Handover
+from pushdemo.handover.client import BroadcasterAway, Handover
 from pushdemo.handover.server import Receiver
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute import declaration
@@ -35,6 +36,7 @@ from pushdemo.push.compute.declaration import Declaration
 from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of, received
 from pushdemo.push.engine import Engine, UnknownFeed
 from pushdemo.push.event import Value
+from pushdemo.push.gate import Gone
 from pushdemo.push.loop import Health
 from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.places import Places
@@ -269,6 +271,50 @@ class Push:
             receiver.run()
         self.close()
 
+    # To another process
+
+    def hold(self) -> None:
+        """Compute, publish and send nothing until `go_on`, so that another process may take over.
+        Clients that come wait for that, and so does who publishes. Raises TimeoutError."""
+        self.engine.hold()
+
+    def go_on(self) -> None:
+        """The end of `hold`, or of `restore`."""
+        self.engine.go_on()
+
+    def snapshot(self) -> tuple[bytes, list[socket.socket]]:
+        """While it is held: what another process needs to go on with all feeds and streams, and
+        the clients' connections, which are still this process's."""
+        return self.engine.snapshot()
+
+    def restore(self, snapshot: bytes, socks: list[socket.socket]) -> None:
+        """Before the first stream: go on with another process's feeds and streams, from `go_on` on.
+        Feeds that are not declared here are left out, with their streams.
+
+        Raises ValueError for what is no snapshot.
+        """
+        self.engine.restore(snapshot, socks)
+
+    def leave(self, address: str | None = None) -> None:
+        """While it is held: another process has the feeds and the streams now.
+
+        address: `unix:PATH`, where that process listens as a broadcaster does. It is given what
+            comes here from now on: values that are published, and clients.
+
+        Raises ValueError for an address that is none.
+        """
+        handover = Handover(address) if address else None
+
+        def offer(state: bytes, sock: socket.socket) -> None:
+            if handover is None:
+                raise BroadcasterAway("another process has taken over")
+            handover.offer(state, sock)
+
+        self._handover = handover
+        self.engine.leave(offer)
+
+    # The end
+
     def close(self) -> None:
         """End this process's threads and streams, which otherwise end with it."""
         with self._lock:
@@ -302,7 +348,14 @@ class Push:
         if not declared.is_pushed:
             fresh_until = time.monotonic_ns() + round(declared.duration * 1_000_000_000)
         value = Value(payload, computed=time.time(), fresh_until=fresh_until)
-        return self.engine.channels[feed].publish(value).id
+        engine = self.engine
+        try:
+            with engine.gate:
+                return engine.channels[feed].publish(value).id
+        except Gone:  # for another process
+            if self._handover is None:
+                raise BroadcasterAway("another process has taken over") from None
+            return self._publish(feed, payload)
 
     def _answer(
         self, environ: dict[str, Any], request: Request, feeds: str | None, shareable: bool

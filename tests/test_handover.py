@@ -38,12 +38,18 @@ class Recording:
     def __init__(self) -> None:
         self.taken: list[tuple[socket.socket, Request]] = []
         self.published: list[tuple[str, str, bytes]] = []
+        self.adopted: list[tuple[socket.socket, bytes]] = []
         self.error: BaseException | None = None
 
     def take(self, sock: socket.socket, request: Request) -> None:
         if self.error is not None:
             raise self.error
         self.taken.append((sock, request))
+
+    def adopt(self, sock: socket.socket, state: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.adopted.append((sock, state))
 
     def publish(self, feed: str, content_type: str, body: bytes) -> str:
         if self.error is not None:

@@ -24,6 +24,7 @@ from typing import Any
 from pushdemo.handover import messages, wire
 from pushdemo.handover.address import socket_path
 from pushdemo.handover.messages import (
+    Adoption,
     Answer,
     Call,
     HealthQuestion,
@@ -86,14 +87,21 @@ class Handover:
             raise Refused(str(error)) from None
         return str(self._call(publication))
 
+    def offer(self, state: bytes, sock: socket.socket) -> None:
+        """Give it a client, by the state of its stream: see pushdemo.push.engine.Engine.leave. As
+        in `give`, it gets a copy.
+
+        Raises BroadcasterAway, HandoverLost and Refused.
+        """
+        self._call(Adoption(state), sock)
+
     def health(self) -> dict[str, Any]:
         """How the broadcaster is. Raises BroadcasterAway and HandoverLost."""
         health = self._call(HealthQuestion())
         return health if isinstance(health, dict) else {}
 
     def _call(self, call: Call, passenger: socket.socket | None = None) -> object:
-        body = call.body if isinstance(call, Publication) else b""
-        message = messages.call_message(call)
+        message, body = messages.call_message(call), messages.body_of(call)
         with contextlib.ExitStack() as stack:
             deadline = time.monotonic() + self._timeout
             try:

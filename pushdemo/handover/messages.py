@@ -74,16 +74,27 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class Adoption:
+    """A client whose stream was to begin in a process that this one has taken over from. The
+    client's connection comes with it.
+
+    state: see pushdemo.push.engine.Engine.adopt.
+    """
+
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HealthQuestion:
     """How is the broadcaster?"""
 
 
-Call = Request | Publication | HealthQuestion
+Call = Request | Publication | Adoption | HealthQuestion
 
 
 def call_message(call: Call) -> bytes:
-    """The message that asks for this, up to its body, which is the publication's. Raises ValueError
-    where a request is too large."""
+    """The message that asks for this, up to its body (see `body_of`). Raises ValueError where a
+    request is too large."""
     match call:
         case Request(environ, feeds, headers):
             header = {"environ": dict(environ), "feeds": feeds, "headers": list(headers)}
@@ -91,8 +102,20 @@ def call_message(call: Call) -> bytes:
         case Publication(feed, content_type, body):
             header = {"call": "publish", "feed": feed, "content_type": content_type}
             return wire.encode(header, len(body))
+        case Adoption(state):
+            return wire.encode({"call": "adopt"}, len(state))
         case _:
             return wire.encode({"call": "health"})
+
+
+def body_of(call: Call) -> bytes:
+    """What follows the message."""
+    match call:
+        case Publication(_, _, body):
+            return body
+        case Adoption(state):
+            return state
+    return b""
 
 
 def read_call(message: Message) -> Call:
@@ -102,6 +125,8 @@ def read_call(message: Message) -> Call:
     try:
         if name == "publish":
             return Publication(header["feed"], header["content_type"], body)
+        if name == "adopt":
+            return Adoption(body)
         if body:
             raise ValueError("a body, where none belongs")
         if name == "take":

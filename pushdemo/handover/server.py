@@ -12,13 +12,14 @@ import logging
 import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pushdemo.handover import readiness
 from pushdemo.handover.caller import Caller, NoDescriptors
 from pushdemo.handover.listening import Listener
 from pushdemo.handover.messages import (
+    Adoption,
     Answer,
     Publication,
     Refused,
@@ -64,6 +65,9 @@ class Handler(Protocol):
         Until it is sure to serve the client, the handler changes nothing of the connection, not
         even its mode: the worker has it too, and answers in the handler's place.
         """
+
+    def adopt(self, sock: socket.socket, state: bytes) -> None:
+        """Serve a client whose stream was to begin in a process before this one. As `take`."""
 
     def publish(self, feed: str, content_type: str, body: bytes) -> str:
         """Push a value to the watchers of a feed; returns the event's id."""
@@ -239,17 +243,14 @@ class Receiver:
     def _do(self, caller: Caller, message: Message) -> object:
         match read_call(message):
             case Request() as request:
-                passenger = caller.passenger()
-                try:
-                    self._handler.take(passenger, request)
-                except BaseException:
-                    passenger.close()
-                    raise
-                return None
+                _board(caller, lambda sock: self._handler.take(sock, request))
+            case Adoption(state):
+                _board(caller, lambda sock: self._handler.adopt(sock, state))
             case Publication(feed, content_type, body):
                 return self._handler.publish(feed, content_type, body)
             case _:
                 return dict(self._handler.health())
+        return None
 
     def _answer_to_error(self, error: BaseException) -> bytes:
         if isinstance(error, Malformed | Refused):
@@ -300,3 +301,13 @@ class Receiver:
         self._waking.close()
         self._waker.close()
         self._spare.close()
+
+
+def _board(caller: Caller, serve: Callable[[socket.socket], None]) -> None:
+    """Have a caller's passenger served."""
+    passenger = caller.passenger()
+    try:
+        serve(passenger)
+    except BaseException:
+        passenger.close()
+        raise

@@ -28,6 +28,7 @@ from typing import Protocol
 
 from pushdemo.push.event import Encoder, Event, FeedStatus, Value
 from pushdemo.push.position import Place, Position
+from pushdemo.push.snapshot.state import ChannelState, EventState
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +240,34 @@ class Channel:
     def unsubscribe(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.pop(listener, None)
+
+    def snapshot(self) -> ChannelState:
+        """What another process needs to go on with it."""
+        with self._lock:
+            return ChannelState(
+                name=self.name,
+                epoch=self.epoch,
+                reached=self.reached,
+                events=tuple(EventState.of(event) for event in self._events),
+                carried=self._carried,
+                fresh_until=self._fresh_until,
+                outdated=self._outdated,
+                status=self._status,
+                retry_at=self._retry_at,
+            )
+
+    def restore(self, state: ChannelState) -> None:
+        """Go on with another process's. Its subscribers are there already, as they were in that
+        process: they have seen what they have seen."""
+        with self._lock:
+            self.epoch = state.epoch
+            self.reached = state.reached
+            self._events.extend(event.event() for event in state.events)
+            self._carried = state.carried
+            self._fresh_until = state.fresh_until
+            self._outdated = state.outdated
+            self._status = state.status
+            self._retry_at = state.retry_at
 
     def _shows(self) -> bool:
         """Whether the newest value may be shown to a new client. With the lock."""

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from pushdemo.push.channel import Channel, Listener, Listeners, Source
 from pushdemo.push.event import Encoder, Event, FeedStatus
 from pushdemo.push.position import Place, Position, id_of
+from pushdemo.push.snapshot.state import CombinedState, EventState, PartState
 
 
 class _Part:
@@ -100,6 +101,27 @@ class CombinedChannel:
                 del self._listeners[listener]
                 if not self._listeners:
                     self._stop()
+
+    def snapshot(self) -> CombinedState:
+        """What another process needs to go on with it."""
+        with self._lock:
+            parts = [
+                PartState(
+                    part.reached,
+                    tuple((number, EventState.of(event)) for number, event in part.events),
+                )
+                for part in self._parts
+            ]
+            feeds = tuple(part.channel.name for part in self._parts)
+            return CombinedState(feeds, self.reached, tuple(parts))
+
+    def restore(self, state: CombinedState) -> None:
+        """Go on with another process's, of the same channels. Its subscribers are there already."""
+        with self._lock:
+            self.reached = state.reached
+            for part, its in zip(self._parts, state.parts, strict=True):
+                part.reached = its.reached
+                part.events.extend((number, event.event()) for number, event in its.events)
 
     # With the lock. A channel tells its listeners while it holds none of its own, so that asking
     # it here cannot end in two threads waiting for each other.

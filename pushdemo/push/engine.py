@@ -6,19 +6,30 @@ first stream is opened, and are not usable after a fork: `abandon` then gives th
 
 from __future__ import annotations
 
+import logging
+import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from pushdemo.push.channel import Channel
-from pushdemo.push.combined import CombinedChannels
+from pushdemo.push.channel import Channel, Source
+from pushdemo.push.combined import CombinedChannel, CombinedChannels
 from pushdemo.push.compute.declaration import Declaration
 from pushdemo.push.compute.publisher import Publisher
 from pushdemo.push.deliver import descriptors
+from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.continuation import Departing
+from pushdemo.push.deliver.subscription import Subscription
+from pushdemo.push.failure import failure_of
+from pushdemo.push.gate import Gate
 from pushdemo.push.loop import Health
 from pushdemo.push.places import Places
 from pushdemo.push.settings import Settings
-from pushdemo.push.stream import Streams
+from pushdemo.push.snapshot import codec
+from pushdemo.push.snapshot.state import VOCABULARY, EngineState, OfferState
+from pushdemo.push.stream import Streams, TooManyStreams
+
+log = logging.getLogger(__name__)
 
 
 class UnknownFeed(LookupError):
@@ -30,6 +41,7 @@ class Engine:
 
     channels: the feeds' channels by name, in the order of their declaration.
     combined: several of them as one.
+    gate: what is published goes through it, and what is attached.
     framings: the streams' wire formats, by the names of pushdemo.wsgi.formats.
     streams: opens streams whose connections are handed to the broadcaster.
     """
@@ -39,14 +51,15 @@ class Engine:
         self.framings = settings.framings
         self.combined = CombinedChannels()
         self._heartbeat = settings.heartbeat
+        self.gate = Gate()
         self._broadcaster = Broadcaster(
-            send_timeout=settings.send_timeout, heartbeat=settings.heartbeat
+            send_timeout=settings.send_timeout, heartbeat=settings.heartbeat, gate=self.gate
         )
         self._places = Places(settings.max_streams or most_streams())
         self.streams = Streams(self._broadcaster, self._places, settings.heartbeat)
         self._threaded: Streams | None = None
         self._lock = threading.Lock()
-        self._publisher = Publisher()
+        self._publisher = Publisher(self.gate)
         self._channels: dict[str, Channel] = {}
         for declaration in declarations:
             self.add(declaration)
@@ -86,6 +99,118 @@ class Engine:
         """End the threads and the streams, which otherwise end with the process."""
         self._publisher.close()
         self._broadcaster.close()
+
+    # To another process
+
+    def hold(self) -> None:
+        """Compute, publish and send nothing until `go_on`. Clients that come wait for that, and so
+        does who publishes. Raises TimeoutError where something does not come to its end."""
+        self.gate.shut()
+        try:
+            self._broadcaster.hold()
+        except BaseException:
+            self.gate.open()
+            raise
+
+    def go_on(self) -> None:
+        """The end of `hold`, or of `restore`."""
+        self._broadcaster.go_on()
+        self.gate.open()
+
+    def snapshot(self) -> tuple[bytes, list[socket.socket]]:
+        """While it is held: what another process needs to go on with all feeds and streams, and
+        the clients' connections, which are still this engine's. Streams that hold a thread of the
+        server are not among them."""
+        departing = self._broadcaster.snapshot()
+        sources = [
+            self._source(state.feeds) for state in departing.audiences if len(state.feeds) > 1
+        ]
+        combined = {source for source in sources if isinstance(source, CombinedChannel)}
+        state = EngineState(
+            channels=tuple(channel.snapshot() for channel in self._channels.values()),
+            combined=tuple(source.snapshot() for source in combined),
+            beats=self._publisher.snapshot(),
+            audiences=departing.audiences,
+        )
+        return codec.encode(state), departing.socks
+
+    def restore(self, snapshot: bytes, socks: list[socket.socket]) -> None:
+        """Before its first stream: go on with another engine's, from `go_on` on. Feeds that are not
+        declared here are left out, with their streams.
+
+        Raises ValueError for what is no snapshot of an engine.
+        """
+        state = VOCABULARY.decode(EngineState, snapshot)
+        self.gate.shut()
+        try:
+            # The subscribers first: what a feed's first subscriber would begin, has begun.
+            departing = Departing(state.audiences, socks)
+            members = self._broadcaster.restore(departing, self._source, self._places.leave)
+            self._places.occupy(members)
+            for channel in state.channels:
+                if channel.name in self._channels:
+                    self._channels[channel.name].restore(channel)
+            for combined in state.combined:
+                source = self._source(combined.feeds)
+                if isinstance(source, CombinedChannel):
+                    source.restore(combined)
+            self._publisher.restore(state.beats)
+        except BaseException:
+            self.gate.open()
+            raise
+
+    def leave(self, offer: Callable[[bytes, socket.socket], None]) -> None:
+        """While it is held: its feeds and streams are another process's now.
+
+        offer: gives that process a client that comes from now on, as `adopt` takes it.
+        """
+
+        def forward(sock: socket.socket, answer: Answer, subscription: Subscription) -> None:
+            feeds = tuple(subscription.source.name.split("+"))
+            state = OfferState(
+                feeds,
+                subscription.framing,
+                answer,
+                subscription.limit,
+                subscription.resume_from,
+                subscription.reached,
+            )
+            try:
+                offer(codec.encode(state), sock)
+            except Exception as error:
+                log.error("a client that came late has no stream: %s", failure_of(error))
+
+        self.gate.leave()
+        self._broadcaster.leave(forward)
+        self._publisher.close()
+
+    def adopt(self, offered: bytes, sock: socket.socket) -> None:
+        """Serve a client that another engine could not any more. The connection belongs to the
+        broadcaster then.
+
+        Raises ValueError for what is no offer, UnknownFeed, TooManyStreams, and OSError.
+        """
+        state = VOCABULARY.decode(OfferState, offered)
+        source = self._source(state.feeds)
+        if source is None:
+            raise UnknownFeed(f"there is no feed {'+'.join(state.feeds)}")
+        if not self._places.take():
+            raise TooManyStreams
+        try:
+            subscription = Subscription(
+                source, state.framing, state.limit, state.resume_from, state.reached
+            )
+            self._broadcaster.attach([sock], state.answer, subscription, self._places.leave)
+        except BaseException:
+            self._places.leave()
+            raise
+
+    def _source(self, feeds: tuple[str, ...]) -> Source | None:
+        """That of streams of these feeds; None where one of them is not declared."""
+        channels = [self._channels[name] for name in feeds if name in self._channels]
+        if not channels or len(channels) != len(feeds):
+            return None
+        return self.combined.source(channels)
 
     def abandon(self) -> None:
         """In a process that was forked from the engine's: close this process's copies of the

@@ -14,13 +14,13 @@ import time
 PATIENCE = 10.0
 
 
-class Left(Exception):
+class Gone(Exception):
     """The state is another process's now."""
 
 
 class Gate:
     """See the module. A context manager, for any number of threads at a time: it waits while the
-    gate is shut, and raises Left when it is closed for good."""
+    gate is shut, and raises Gone when it is closed for good."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -33,7 +33,7 @@ class Gate:
             while self._shut and not self._left:
                 self._changed.wait()
             if self._left:
-                raise Left
+                raise Gone
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -75,3 +75,35 @@ class Gate:
         with self._changed:
             self._left = self._shut = True
             self._changed.notify_all()
+
+
+class Standstill:
+    """Where a thread stands still between two turns of its loop, while another one wants that."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._stands = threading.Event()
+        self._ended = threading.Event()
+
+    def ask(self) -> None:
+        """Have the thread stand still after its next turn, for which it must be woken."""
+        self._stands.clear()
+        self._ended.clear()
+        self._asked = True
+
+    def wait(self, patience: float) -> None:
+        """Until it does. Raises TimeoutError after so many seconds, and takes the asking back."""
+        if not self._stands.wait(patience):
+            self.end()
+            raise TimeoutError(f"a thread is busy for more than {patience:g} s")
+
+    def end(self) -> None:
+        """Let it go on."""
+        self._asked = False
+        self._ended.set()
+
+    def stand(self) -> None:
+        """Between two turns: stand still, if that is asked for."""
+        if self._asked:
+            self._stands.set()
+            self._ended.wait()

@@ -26,6 +26,12 @@ class Places:
             self.taken += taken
             return taken
 
+    def occupy(self, taken: int) -> None:
+        """So many are taken already, by streams of another process that go on in this one; also
+        where that is more than there may be."""
+        with self._lock:
+            self.taken += taken
+
     def leave(self) -> None:
         """Give one back."""
         with self._lock:

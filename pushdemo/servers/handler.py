@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pushdemo.push.deliver.sockets import receive
 from pushdemo.push.response import Headers, MakeHead
-from pushdemo.push.stream import HANDS_OFF, Poll, Stream
+from pushdemo.push.stream import HANDS_OFF, HandsOff, Stream
 from pushdemo.servers.collapsing import Precedent
 from pushdemo.servers.connection import CHUNK
 from pushdemo.servers.environ import make_environ
@@ -75,7 +75,7 @@ class Handler:
         environ = make_environ(self._request, self._host.address, self._client())
         environ[HANDS_OFF] = True
         body = self._host.application(environ, self._start_response)
-        if isinstance(body, Stream | Poll) and self._status is not None and not self._has_begun:
+        if isinstance(body, HandsOff) and self._status is not None and not self._has_begun:
             return self._hand_off(self._status, body)
         self._send(body)
         return None
@@ -87,7 +87,7 @@ class Handler:
             raise ClientLeft from None
         return str(peer[0]) if peer else ""  # a Unix socket's has no name
 
-    def _hand_off(self, status: str, body: Stream | Poll) -> Precedent | None:
+    def _hand_off(self, status: str, body: HandsOff) -> Precedent | None:
         head = self._host.make_head(status, self._headers)
         body.hand_off(self._sock, head, self._host.make_head)
         self._given_away = True

@@ -13,7 +13,7 @@ from pushdemo.handover.messages import Refused, Request
 from pushdemo.push.engine import UnknownFeed
 from pushdemo.push.head import Head
 from pushdemo.push.places import Places
-from pushdemo.push.stream import HandsOff
+from pushdemo.push.stream import HandsOff, TooManyStreams
 from pushdemo.wsgi.request import RequestError
 from pushdemo.wsgi.responder import error_response, whole
 
@@ -48,6 +48,14 @@ class Incoming:
             return
         content = b"" if request.environ.get("REQUEST_METHOD") == "HEAD" else b"".join(body)
         self._send(sock, head + content)
+
+    def adopt(self, sock: socket.socket, state: bytes) -> None:
+        """Go on with a client of the process before this one. Raises Refused where its feed or its
+        place is not there."""
+        try:
+            self._push.engine.adopt(state, sock)
+        except (UnknownFeed, TooManyStreams, ValueError) as error:
+            raise Refused(str(error) or "all streams are taken") from None
 
     def publish(self, feed: str, content_type: str, body: bytes) -> str:
         """Publish a value. Raises Refused where there is no such feed, or it is no value."""

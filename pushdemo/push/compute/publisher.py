@@ -26,14 +26,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.executor import step_back
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.event import Value
 from pushdemo.push.failure import Failure, failure_of
+from pushdemo.push.gate import Gate, Gone
 from pushdemo.push.loop import Health, Loop
+from pushdemo.push.snapshot.state import BeatState
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +59,13 @@ def _in_a_thread(task: Task) -> None:
 
 
 class Publisher:
-    """The timetable's thread, which sleeps until the next beat or until it is woken."""
+    """The timetable's thread, which sleeps until the next beat or until it is woken.
 
-    def __init__(self) -> None:
+    gate: all that it publishes goes through it.
+    """
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self._gate = gate or Gate()
         self._timetable = Timetable(execute=_in_a_thread, wake=self.wake)
         self._woken = threading.Event()
         self._loop = Loop("pushdemo-publisher", self._turn)
@@ -90,7 +96,22 @@ class Publisher:
 
     def _turn(self) -> None:
         self._woken.clear()
-        self._woken.wait(self._timetable.step())
+        try:
+            with self._gate:
+                idle = self._timetable.step()
+        except Gone:  # until `close`
+            idle = None
+        self._woken.wait(idle)
+
+    # To another process, with the gate shut
+
+    def snapshot(self) -> tuple[BeatState, ...]:
+        """Where its feeds are in time."""
+        return self._timetable.snapshot()
+
+    def restore(self, states: Iterable[BeatState]) -> None:
+        """Go on with another process's. Feeds that are not here any more are left out."""
+        self._timetable.restore(states)
 
 
 class Timetable:
@@ -126,6 +147,17 @@ class Timetable:
         self._beats.append(
             _Beat(feed, channel, self._clock, self._execute, self._wake, self._random)
         )
+
+    def snapshot(self) -> tuple[BeatState, ...]:
+        """Where its feeds are in time."""
+        return tuple(beat.snapshot() for beat in self._beats)
+
+    def restore(self, states: Iterable[BeatState]) -> None:
+        """Go on with another process's."""
+        state_of = {state.name: state for state in states}
+        for beat in self._beats:
+            if beat.name in state_of:
+                beat.restore(state_of[beat.name])
 
     def step(self) -> float | None:
         """Do what is due; returns the seconds until more will be, None if nothing ever."""
@@ -186,6 +218,33 @@ class _Beat:
 
     def close(self) -> None:
         self._feed.close()
+
+    def snapshot(self) -> BeatState:
+        """What another process needs to go on with it. A computation under way stays here."""
+        computation = self._computation
+        return BeatState(
+            name=self.name,
+            origin=self._origin,
+            due=self._due if self._due is None or computation is None else computation.beat,
+            owed=self._owed,
+            took=self._took,
+            failing_since=self._failing_since,
+            failures=self._failures,
+        )
+
+    def restore(self, state: BeatState) -> None:
+        """Go on with another process's, whose function and options may have been others."""
+        self._origin = state.origin
+        self._due = self._owed = None
+        if state.due is not None:
+            now = self._clock()
+            # A feed that failed is tried at once: it may have been mended.
+            latest = now if state.failures else now + self._feed.interval
+            self._due = min(state.due, latest)
+            self._owed = state.owed
+        self._took = state.took
+        self._failing_since = state.failing_since
+        self._failures = state.failures
 
     def step(self) -> int | None:
         """Do what is due; returns when more will be, None for never."""

@@ -40,12 +40,12 @@ class Subscriber:
     def __init__(
         self,
         sock: socket.socket,
-        answer: Answer,
+        answer: Answer | None,
         subscription: Subscription,
         on_close: Callable[[], None],
     ) -> None:
         self.sock = sock
-        self.answer: Answer | None = answer
+        self.answer = answer
         self.audience: Audience | None = None
         self.limit = subscription.limit
         self.on_close = on_close
@@ -71,10 +71,10 @@ class Audience:
     waiting: the clients whose response has not begun, and when each is to begin without an event.
     members: how many clients there are in all.
     sent: when something was last sent to all, in seconds of the clock.
+    told: the number of the last status of each feed that all were told of.
     """
 
     __slots__ = (
-        "_known_statuses",
         "_news",
         "framing",
         "limited",
@@ -84,6 +84,7 @@ class Audience:
         "sent",
         "source",
         "tell",
+        "told",
         "waiting",
     )  # fmt: skip
 
@@ -106,7 +107,7 @@ class Audience:
 
         self.tell = tell
         # Before it listens: only a status that comes now is news to the clients that come now.
-        self._known_statuses = {status.feed: status.number for status in source.statuses()}
+        self.told = {status.feed: status.number for status in source.statuses()}
         source.subscribe(tell, framing)
         self.reached = source.reached
 
@@ -141,11 +142,11 @@ class Audience:
     def new_statuses(self) -> list[FeedStatus]:
         """The statuses that the members were not told of. Each is returned once."""
         new = [status for status in self.source.statuses() if self._is_new(status)]
-        self._known_statuses.update((status.feed, status.number) for status in new)
+        self.told.update((status.feed, status.number) for status in new)
         return new
 
     def _is_new(self, status: FeedStatus) -> bool:
-        return status.number > self._known_statuses.get(status.feed, 0)
+        return status.number > self.told.get(status.feed, 0)
 
 
 class Audiences:

@@ -33,19 +33,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
+from pushdemo.push.channel import Source
 from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.audience import Audience, Audiences, Newcomers, Subscriber
 from pushdemo.push.deliver.connections import Connections
+from pushdemo.push.deliver.continuation import Arriving, Departing, depart
 from pushdemo.push.deliver.delivery import Delivery
 from pushdemo.push.deliver.sockets import tune
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.failure import failure_of
+from pushdemo.push.gate import PATIENCE, Gate, Gone, Standstill
 from pushdemo.push.loop import Health, Loop
 
 log = logging.getLogger(__name__)
 
 WAKES = 4096  # bytes: more than there can be
+
+# Gives another process a client.
+Forward = Callable[[socket.socket, Answer, Subscription], None]
 
 
 class Broadcaster:
@@ -54,6 +61,7 @@ class Broadcaster:
     send_timeout: seconds after which a client that takes nothing is dropped, more than 0.
     heartbeat: seconds of silence after which a heartbeat is sent, more than 0.
     clock: monotonic seconds.
+    gate: new clients come through it.
     """
 
     def __init__(
@@ -62,7 +70,11 @@ class Broadcaster:
         send_timeout: float = 30.0,
         heartbeat: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate or Gate()
+        self._forward: Forward | None = None
+        self._standstill = Standstill()
         self._send_timeout = send_timeout
         self._heartbeat = heartbeat
         self._clock = clock
@@ -98,6 +110,23 @@ class Broadcaster:
         Raises OSError where the system has no descriptor or no thread for the broadcaster; the
         sockets are still the caller's then.
         """
+        try:
+            with self._gate:
+                self._attach(socks, answer, subscription, on_close)
+        except Gone:
+            for sock in socks:
+                if self._forward is not None:
+                    self._forward(sock, answer, subscription)
+                sock.close()
+                on_close()
+
+    def _attach(
+        self,
+        socks: Sequence[socket.socket],
+        answer: Answer,
+        subscription: Subscription,
+        on_close: Callable[[], None],
+    ) -> None:
         for sock in socks:
             try:
                 tune(sock, self._send_timeout)
@@ -125,6 +154,74 @@ class Broadcaster:
         atexit.unregister(self.close)
         thread.join(1)
 
+    # To another process, with the gate shut
+
+    def hold(self) -> None:
+        """Have its thread stand still between two turns, until `go_on`. Raises TimeoutError where
+        it does not."""
+        if self._started and not self._closed:
+            self._standstill.ask()
+            self._wake()
+            self._standstill.wait(PATIENCE)
+
+    def go_on(self) -> None:
+        """The end of `hold`, or of `restore`."""
+        self._standstill.end()
+        if self._started and not self._closed:
+            self._news.extend(self._audiences)  # what there was to tell them may be another's now
+            self._loop.ensure()
+            self._wake()
+
+    def snapshot(self) -> Departing:
+        """While it is held: the streams there are."""
+        if not self._started:
+            return Departing((), [])
+        return depart(self._audiences, self._connections.blocked)
+
+    def restore(
+        self,
+        departing: Departing,
+        source_of: Callable[[tuple[str, ...]], Source | None],
+        on_close: Callable[[], None],
+    ) -> int:
+        """Before its first client: go on with another one's streams, from `go_on` on. Returns how
+        many there are.
+
+        source_of: the source that is made of these feeds; None where one is not there any more.
+            The streams of that end.
+
+        Raises ValueError where there are not as many sockets as there are streams.
+        """
+        if sum(state.members for state in departing.audiences) != len(departing.socks):
+            raise ValueError("there are not as many sockets as streams")
+        self._prepare()
+        arriving = Arriving(self._audiences, on_close)
+        coming = iter(departing.socks)
+        for state in departing.audiences:
+            socks = list(islice(coming, state.members))
+            source = source_of(state.feeds)
+            if source is None:
+                log.warning("%d streams end: there is no feed %s any more",
+                            len(socks), "+".join(state.feeds))  # fmt: skip
+                for sock in socks:
+                    sock.close()
+            else:
+                arriving.arrive(state, source, socks)
+        for subscriber in arriving.members:
+            self._connections.watch(subscriber)
+        self._connections.go_on(arriving.blocked)
+        self._delivery.due = 0.0  # it finds out itself when the first is
+        return len(arriving.members)
+
+    def leave(self, forward: Forward) -> None:
+        """While it is held, and the gate is closed for good: another process has the streams.
+
+        forward: gives that process a client which comes now. Raises nothing.
+        """
+        self._forward = forward
+        self._standstill.end()
+        self.close()  # of copies: the connections stay open
+
     def abandon(self) -> None:
         """In a process that was forked from this one's: close this process's copies of all that is
         open, and nothing else. No other thread is there, and the locks may be held by none that is.
@@ -142,6 +239,10 @@ class Broadcaster:
 
     def _start(self) -> None:
         """With the lock. By the first stream and not before it: a server may fork between."""
+        self._prepare()
+        self._loop.ensure()
+
+    def _prepare(self) -> None:
         if not self._started:
             self._selector = selectors.DefaultSelector()
             self._waking, self._waker = socket.socketpair()
@@ -154,7 +255,6 @@ class Broadcaster:
             self._delivery = Delivery(self._connections, self._clock)
             self._started = True
             atexit.register(self.close)
-        self._loop.ensure()
 
     def _note_news(self, audience: Audience) -> None:
         self._news.append(audience)
@@ -205,6 +305,7 @@ class Broadcaster:
                 self._for_audience(self._delivery.send_heartbeat, audience)
         if now >= self._delivery.due:
             self._delivery.begin_late(self._audiences, now)
+        self._standstill.stand()
 
     def _idle(self) -> float | None:
         """For how many seconds nothing is due, None for ever. Blocked clients are looked at once a

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import selectors
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pushdemo.push.deliver.audience import Audiences, Subscriber
 from pushdemo.push.deliver.sockets import receive
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 # A client of a stream sends nothing after its request. One that sends this many bytes at a time is
 # dropped.
 CHATTER = 4096
+
+BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Connections:
@@ -47,6 +49,11 @@ class Connections:
     @property
     def some_blocked(self) -> bool:
         return bool(self._blocked)
+
+    @property
+    def blocked(self) -> Mapping[Subscriber, float]:
+        """The blocked clients, and when each is given up, the soonest first."""
+        return self._blocked
 
     def is_blocked(self, subscriber: Subscriber) -> bool:
         return subscriber in self._blocked
@@ -79,9 +86,15 @@ class Connections:
         subscriber.reached = reached
         subscriber.audience.recipients(subscriber).remove(subscriber)
         self._blocked[subscriber] = self._clock() + self._send_timeout
-        self._selector.modify(
-            subscriber.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, subscriber
-        )
+        self._selector.modify(subscriber.sock, BOTH, subscriber)
+
+    def go_on(self, blocked: Iterable[tuple[Subscriber, float]]) -> None:
+        """Clients that are watched have been blocked for a while: each until it is given up, the
+        soonest first."""
+        for subscriber, deadline in blocked:
+            if subscriber.sock.fileno() >= 0:
+                self._blocked[subscriber] = deadline
+                self._selector.modify(subscriber.sock, BOTH, subscriber)
 
     def unblock(self, subscriber: Subscriber) -> None:
         """Its socket can be written to."""
