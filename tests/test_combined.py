@@ -181,7 +181,8 @@ def test_who_resumes_before_the_mix_has_heard_of_an_event_is_told_of_it_later() 
 
 
 @pytest.mark.parametrize(
-    "last_id", ["", "a-1", "a-1.b-1.c-1", "b-1.a-1", "a-9.b-1", "a-1.x-1", "a-1.", ".", "a-1+b-1"]
+    "last_id",
+    ["", "a-1", "a-1.b-1.c-1", "a-1.b-1.b-1", "a-9.b-1", "a-1.x-1", "a-1.", ".", "a-1+b-1"],
 )
 def test_an_id_that_is_none_of_its_own_cannot_be_resumed_from(last_id: str) -> None:
     a, b, combined = two()
@@ -189,6 +190,7 @@ def test_an_id_that_is_none_of_its_own_cannot_be_resumed_from(last_id: str) -> N
     publish(a)
     publish(b)
     assert combined.resume(position_of("a-1.b-1")) == []
+    assert combined.resume(position_of("b-1.a-1")) == []  # from when they were in another order
     assert combined.resume(position_of(last_id)) is None
 
 

@@ -56,12 +56,16 @@ class CombinedChannel:
         return sorted(later, key=lambda event: event.sequence)
 
     def resume(self, position: Position) -> list[Event] | None:
-        if len(position) != len(self._parts):
+        # By epoch: the feeds may have been declared in another order when the id was given away.
+        place_of = {place.epoch: place for place in position}
+        if len(position) != len(place_of) or place_of.keys() != {
+            part.channel.epoch for part in self._parts
+        }:
             return None
-        places = list(position)
+        places = [place_of[part.channel.epoch] for part in self._parts]
         missed: list[tuple[int, Event, Event | None]] = []
         with self._lock:
-            for number, (part, place) in enumerate(zip(self._parts, position, strict=True)):
+            for number, (part, place) in enumerate(zip(self._parts, tuple(places), strict=True)):
                 events = part.channel.resume((place,))
                 if events is None:
                     return None
