@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pushdemo.push.response import MakeHead
 from pushdemo.servers import paste_http
 from pushdemo.servers.paste_http import Server
 from tests.servers import HANG, Reader, until
@@ -177,6 +178,25 @@ def test_an_error_in_closing_a_body_is_survived(
     for _ in range(4):
         assert serving.get() == (200, b"all")
     until(lambda: caplog.text.count("closing a response's body") == 4, "the log")
+
+
+def test_whatever_can_do_without_its_server_is_given_the_connection(start: Start) -> None:
+    class Elsewhere:
+        """A response that another process sends."""
+
+        def hand_off(self, sock: socket.socket, head: bytes, make_head: MakeHead) -> None:
+            del make_head
+            with sock:
+                sock.sendall(head + b"from elsewhere")
+
+        def close(self) -> None:
+            pass
+
+    def application(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", START)
+        return Elsewhere()
+
+    assert start(application).get() == (200, b"from elsewhere")
 
 
 def test_the_head_is_as_it_was(start: Start) -> None:

@@ -116,6 +116,22 @@ def test_a_connection_is_given_with_all_that_is_known_of_its_request(
     assert client.recv(100) == b"an event"
 
 
+def test_a_client_is_offered_with_the_state_of_its_stream(
+    broadcaster: Broadcaster, connection: tuple[socket.socket, socket.socket]
+) -> None:
+    client, worker = connection
+    state = os.urandom(100_000)
+    Handover(broadcaster.address).offer(state, worker)
+    ((sock, adopted),) = broadcaster.handler.adopted
+    assert adopted == state
+    sock.sendall(b"an event")
+    assert client.recv(100) == b"an event"
+    broadcaster.handler.error = Refused("no such feed")
+    with pytest.raises(Refused, match="no such feed"):
+        Handover(broadcaster.address).offer(state, worker)
+    sock.close()
+
+
 def test_a_value_is_published(broadcaster: Broadcaster) -> None:
     large = os.urandom(3_000_000)
     handover = Handover(broadcaster.address)
