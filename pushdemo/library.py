@@ -28,8 +28,13 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from pushdemo.handover.address import socket_path
 from pushdemo.handover.client import BroadcasterAway, Handover
+from pushdemo.handover.listening import Listener
+from pushdemo.handover.readiness import say_ready
+from pushdemo.handover.reload import Reload, take_over_asked
 from pushdemo.handover.server import Receiver
+from pushdemo.handover.succession import succeed
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute import declaration
 from pushdemo.push.compute.declaration import Declaration
@@ -49,6 +54,7 @@ from pushdemo.wsgi.door import Door, Left, door_of
 from pushdemo.wsgi.hints import Hints
 from pushdemo.wsgi.incoming import Incoming
 from pushdemo.wsgi.middleware import Middleware
+from pushdemo.wsgi.outgoing import Outgoing, take
 from pushdemo.wsgi.remote import Remote
 from pushdemo.wsgi.request import RequestError, StreamRequest, read
 from pushdemo.wsgi.responder import Caller, Responder, WsgiResponse, error_response, whole
@@ -258,18 +264,40 @@ class Push:
         threads = self._handover.health()["threads"]
         return {name: Health(**one) for name, one in threads.items()}
 
-    def serve_broadcaster(self, address: str, *, mode: int = 0o660) -> None:
+    def serve_broadcaster(
+        self, address: str, *, mode: int = 0o660, take_over: bool = False
+    ) -> None:
         """Be the process that runs the feeds and holds the streams of all workers, until SIGTERM or
-        SIGINT.
+        SIGINT. SIGHUP starts a successor, which loads the application anew and takes over.
 
         address: `unix:PATH`, of a Unix socket to listen on.
         mode: the permissions of that socket. A process that may write to it may publish.
+        take_over: take over from the process that listens there, if there is one.
+
+        Raises ValueError for an address that is none; AddressTaken and OSError where it cannot be
+        had; OldGoesOn where another process does not let itself be taken over.
         """
         self._handover = None
-        receiver = Receiver(address, Incoming(self), mode=mode)
-        with stopping(receiver.stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT):
+        reload = Reload()
+        inheritance = None
+        if take_over or take_over_asked():
+            inheritance = succeed(socket_path(address))
+        if inheritance is None:
+            listener = Listener(address, mode)
+        else:
+            listener = Listener.inherited(address, inheritance.listeners[0])
+        estate = Outgoing(self, address, end=lambda: receiver.stop())
+        receiver = Receiver(listener, Incoming(self), estate=estate)
+        with (
+            reload.on_signal(),
+            stopping(receiver.stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT),
+        ):
+            if inheritance is not None:
+                take(inheritance, self)
+            say_ready()
             receiver.run()
         self.close()
+        reload.guard(receiver.successor)
 
     # To another process
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from pushdemo.handover import messages, wire
 from pushdemo.handover.client import BroadcasterAway, Handover, HandoverLost
-from pushdemo.handover.listening import AddressTaken
+from pushdemo.handover.listening import AddressTaken, Listener
 from pushdemo.handover.messages import Answer, Publication, Refused, Request
 from pushdemo.handover.server import Receiver
 from tests.servers import HANG, until
@@ -64,11 +64,12 @@ class Recording:
 class Broadcaster:
     """A receiver in a thread."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
+    def __init__(self, directory: Path, *, mode: int = 0o660, **options: Any) -> None:
         self.path = directory / "socket"
         self.address = f"unix:{self.path}"
         self.handler = Recording()
-        self.receiver = Receiver(self.address, self.handler, **options)
+        listener = Listener(self.address, mode)
+        self.receiver = Receiver(listener, self.handler, **options)
         self._thread = threading.Thread(target=self.receiver.run)
         self._thread.start()
 
@@ -419,6 +420,7 @@ def test_without_a_descriptor_left_the_worker_is_told_so(tmp_path: Path) -> None
     """In a process of its own, whose limit is low."""
     program = """
         import resource, sys
+        from pushdemo.handover.listening import Listener
         from pushdemo.handover.server import Receiver
 
         class Handler:
@@ -429,7 +431,7 @@ def test_without_a_descriptor_left_the_worker_is_told_so(tmp_path: Path) -> None
                 return {}
 
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-        Receiver(sys.argv[1], Handler()).run()
+        Receiver(Listener(sys.argv[1], 0o660), Handler()).run()
     """
     address = f"unix:{tmp_path}/socket"
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), address])
@@ -464,11 +466,11 @@ def test_the_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
 
 def test_there_is_one_broadcaster_at_an_address(broadcaster: Broadcaster, tmp_path: Path) -> None:
     with pytest.raises(AddressTaken, match="another broadcaster serves unix:"):
-        Receiver(broadcaster.address, Recording())
+        Listener(broadcaster.address, 0o660)
     assert Handover(broadcaster.address).health()
     (tmp_path / "file").write_text("precious")
     with pytest.raises(AddressTaken, match="there is a file that is no socket"):
-        Receiver(f"unix:{tmp_path}/file", Recording())
+        Listener(f"unix:{tmp_path}/file", 0o660)
     assert (tmp_path / "file").read_text() == "precious"
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from pushdemo import Push
 from pushdemo.handover.client import BroadcasterAway
+from pushdemo.handover.listening import Listener
 from pushdemo.handover.server import Receiver
 from pushdemo.push.channel import Channel
 from pushdemo.push.combined import CombinedChannel
@@ -309,7 +310,7 @@ def test_who_left_gives_its_successor_what_still_comes(
 ) -> None:
     old, new = world.push(), world.push()
     address = f"unix:{tmp_path}/new"
-    receiver = Receiver(address, Incoming(new))
+    receiver = Receiver(Listener(address, 0o600), Incoming(new))
     serving = threading.Thread(target=receiver.run)
     serving.start()
     try:

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from pushdemo.handover.address import VARIABLE, socket_path
+from pushdemo.handover.succession import OldGoesOn
 
 if TYPE_CHECKING:
     from pushdemo.library import Push
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", type=permissions, default="660", metavar="MODE",
         help="the socket's permissions: who may write to it may hand over connections and publish "
         "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--take-over", action="store_true",
+        help="take over the streams of the process that listens there, if there is one; SIGHUP "
+        "has a broadcaster start its own successor like that")  # fmt: skip
 
 
 def add_push_argument(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
     except (NoPush, ValueError) as error:
         return _complain(error)
     try:
-        push.serve_broadcaster(address, mode=arguments.mode)
+        push.serve_broadcaster(address, mode=arguments.mode, take_over=arguments.take_over)
+    except OldGoesOn as error:
+        return _complain(f"it cannot take over, and the old process goes on: {error}")
     except (OSError, ValueError) as error:
         return _complain(error)
     return 0
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: Exception | str) -> int:
     print(f"pushdemo: {error}", file=sys.stderr)
     return 1
 

@@ -93,6 +93,12 @@ class Caller:
             # At once, or not at all: nothing was sent before, so it has room for it.
             self._socket.send(message)
 
+    def detach(self) -> socket.socket:
+        """Its connection, for a conversation of another kind. What came with the call is closed."""
+        sock = socket.socket(self._socket.family, self._socket.type, fileno=self._socket.detach())
+        self.close()
+        return sock
+
     def close(self) -> None:
         """Also what came and was not taken."""
         self._socket.close()

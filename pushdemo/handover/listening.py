@@ -51,6 +51,20 @@ class Listener:
         self.socket.setblocking(False)
         self._identity = _identity(self._path)
 
+    @classmethod
+    def inherited(cls, address: str, sock: socket.socket) -> Listener:
+        """The one of a process that this one has taken over from. Raises ValueError where there is
+        no such address, and OSError where the file has gone."""
+        listener = cls.__new__(cls)
+        listener._path = Path(socket_path(address))
+        listener.socket = sock
+        listener._identity = _identity(listener._path)
+        return listener
+
+    @property
+    def address(self) -> str:
+        return f"{SCHEME}{self._path}"
+
     def remove_file(self) -> None:
         """Nobody finds it from now on. A file that another broadcaster has put there stays."""
         with contextlib.suppress(OSError):

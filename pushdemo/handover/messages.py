@@ -85,11 +85,22 @@ class Adoption:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOver:
+    """A process wants to take over. version: of that protocol, see pushdemo.handover.takeover."""
+
+    version: int
+
+    def __post_init__(self) -> None:
+        if type(self.version) is not int:
+            raise ValueError("the version is no integer")
+
+
+@dataclass(frozen=True, slots=True)
 class HealthQuestion:
     """How is the broadcaster?"""
 
 
-Call = Request | Publication | Adoption | HealthQuestion
+Call = Request | Publication | Adoption | TakeOver | HealthQuestion
 
 
 def call_message(call: Call) -> bytes:
@@ -104,6 +115,8 @@ def call_message(call: Call) -> bytes:
             return wire.encode(header, len(body))
         case Adoption(state):
             return wire.encode({"call": "adopt"}, len(state))
+        case TakeOver(version):
+            return wire.encode({"call": "take over", "version": version})
         case _:
             return wire.encode({"call": "health"})
 
@@ -132,6 +145,8 @@ def read_call(message: Message) -> Call:
         if name == "take":
             headers = [(name, value) for name, value in header["headers"]]
             return Request(header["environ"], header["feeds"], headers)
+        if name == "take over":
+            return TakeOver(header["version"])
         if name == "health":
             return HealthQuestion()
         raise ValueError("there is no such call")

@@ -15,19 +15,22 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from pushdemo.handover import readiness
+from pushdemo.handover import takeover
 from pushdemo.handover.caller import Caller, NoDescriptors
 from pushdemo.handover.listening import Listener
 from pushdemo.handover.messages import (
     Adoption,
     Answer,
+    Call,
     Publication,
     Refused,
     Request,
+    TakeOver,
     answer_message,
     read_call,
 )
 from pushdemo.handover.spare import Spare
+from pushdemo.handover.takeover import Estate
 from pushdemo.handover.wire import Malformed, Message
 from pushdemo.push.failure import failure_of
 
@@ -77,30 +80,31 @@ class Handler(Protocol):
 
 
 class Receiver:
-    """Listens at `address`, and has `handler` do what the workers ask for.
+    """Accepts at `listener`, and has `handler` do what the workers ask for.
 
-    mode: the permissions of the socket file, which decide who may call.
+    estate: what another process may take over; by default nothing.
     max_body: bytes of a value that is published.
     patience: seconds for a call to come; one more for each mebibyte of it.
 
-    It listens when it is made: raises what `Listener` raises.
+    successor: the id of the process that has taken over, if one has.
     """
 
     def __init__(
         self,
-        address: str,
+        listener: Listener,
         handler: Handler,
         *,
-        mode: int = 0o660,
+        estate: Estate | None = None,
         max_body: int = 64 * 1024 * 1024,
         patience: float = 5.0,
     ) -> None:
-        self._address = address
+        self.successor: int | None = None
         self._handler = handler
+        self._estate = estate
         self._max_body = max_body
         self._patience = patience
         self._callers: dict[Caller, None] = {}  # that are waited for, oldest first
-        self._listener = Listener(address, mode)
+        self._listener = listener
         self._accepting = False
         self._resume_at = 0.0
         self._next_sweep = 0.0
@@ -114,11 +118,11 @@ class Receiver:
         self._selector.register(self._waking, selectors.EVENT_READ, self._wake)
 
     def run(self) -> None:
-        """Serve until `stop`, and remove the socket file. Can be called once."""
+        """Serve until `stop`, and remove the socket file; or until another process has taken over,
+        and those that have called here are served. Can be called once."""
         try:
-            readiness.say_ready()
-            log.info("the broadcaster listens at %s", self._address)
-            while not self._stopping:
+            log.info("the broadcaster listens at %s", self._listener.address)
+            while not self._stopping and (self.successor is None or self._callers):
                 try:
                     self._turn()
                 except Exception as error:
@@ -161,7 +165,12 @@ class Receiver:
     # Accepting
 
     def _resume(self) -> None:
-        if not self._accepting and time.monotonic() >= self._resume_at and self._has_room():
+        if (
+            self.successor is None
+            and not self._accepting
+            and time.monotonic() >= self._resume_at
+            and self._has_room()
+        ):
             self._selector.register(self._listener.socket, selectors.EVENT_READ, self._accept)
             self._accepting = True
 
@@ -226,22 +235,51 @@ class Receiver:
             self._finish(caller, self._answer_to_error(error))
             return
         if message is not None:
-            self._finish(caller, self._answer(caller, message))
+            self._complete(caller, message)
         elif self._has_memory(caller):
             self._wait_for(caller)
         else:
             self._finish(caller, TOO_MUCH)
 
-    def _answer(self, caller: Caller, message: Message) -> bytes:
+    def _complete(self, caller: Caller, message: Message) -> None:
         try:
-            answer = answer_message(Answer("done", result=self._do(caller, message)))
+            call = read_call(message)
+        except Malformed as error:
+            self._finish(caller, self._answer_to_error(error))
+            return
+        if isinstance(call, TakeOver):
+            self._give(caller, call.version)
+        else:
+            self._finish(caller, self._answer(caller, call))
+
+    def _give(self, caller: Caller, version: int) -> None:
+        """Have the caller take over. All others wait meanwhile, in the system's backlog most of
+        them, which goes with the listener."""
+        self._forget(caller)
+        sock = caller.detach()
+        if self._estate is None:
+            takeover.refuse(sock, "this process has nothing that can be taken over")
+        elif (why := takeover.refusal(sock)) is not None:
+            log.warning("a process was not given what this one has: %s", why)
+            takeover.refuse(sock, why)
+        elif version != takeover.VERSION:
+            takeover.say_leaving(sock, self._estate.end())
+        else:
+            self.successor = takeover.give(sock, self._listener.socket, self._estate)
+            if self.successor is not None and self._accepting:
+                self._selector.unregister(self._listener.socket)
+                self._accepting = False
+
+    def _answer(self, caller: Caller, call: Call) -> bytes:
+        try:
+            answer = answer_message(Answer("done", result=self._do(caller, call)))
         except (Exception, SystemExit) as error:
             return self._answer_to_error(error)
         self._failures = 0
         return answer
 
-    def _do(self, caller: Caller, message: Message) -> object:
-        match read_call(message):
+    def _do(self, caller: Caller, call: Call) -> object:
+        match call:
             case Request() as request:
                 _board(caller, lambda sock: self._handler.take(sock, request))
             case Adoption(state):
@@ -284,17 +322,21 @@ class Receiver:
         self._drop(caller)
 
     def _drop(self, caller: Caller) -> None:
+        self._forget(caller)
+        caller.close()
+
+    def _forget(self, caller: Caller) -> None:
         if caller in self._callers:
             del self._callers[caller]
             self._selector.unregister(caller)
-        caller.close()
 
     def _end(self) -> None:
         """Callers that were not answered are told at once."""
-        self._listener.remove_file()
+        if self.successor is None:
+            self._listener.remove_file()
         for caller in list(self._callers):
             self._finish(caller, STOPPING)
-        while self._turn_away(STOPPING):
+        while self.successor is None and self._turn_away(STOPPING):
             pass
         self._listener.socket.close()
         self._selector.close()
