@@ -34,7 +34,7 @@ from pushdemo.handover.listening import Listener
 from pushdemo.handover.readiness import say_ready
 from pushdemo.handover.reload import Reload, take_over_asked
 from pushdemo.handover.server import Receiver
-from pushdemo.handover.succession import succeed
+from pushdemo.handover.succession import OldGoesOn, succeed
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute import declaration
 from pushdemo.push.compute.declaration import Declaration
@@ -249,6 +249,11 @@ class Push:
     # The process
 
     @property
+    def holds_streams(self) -> bool:
+        """Whether the streams are this process's, and not a broadcaster process's."""
+        return self._handover is None
+
+    @property
     def engine(self) -> Engine:
         """What runs the feeds and holds the streams of this process."""
         with self._lock:
@@ -278,9 +283,11 @@ class Push:
         had; OldGoesOn where another process does not let itself be taken over.
         """
         self._handover = None
-        reload = Reload()
+        reload = Reload(address)
         inheritance = None
-        if take_over or take_over_asked():
+        if (asked := take_over_asked()) is not None or take_over:
+            if asked and asked != address:
+                raise OldGoesOn(f"it listens at {asked}, and this process is to at {address}")
             inheritance = succeed(socket_path(address))
         if inheritance is None:
             listener = Listener(address, mode)
@@ -289,7 +296,7 @@ class Push:
         estate = Outgoing(self, address, end=lambda: receiver.stop())
         receiver = Receiver(listener, Incoming(self), estate=estate)
         with (
-            reload.on_signal(),
+            reload.on_signal(receiver.stop),
             stopping(receiver.stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT),
         ):
             if inheritance is not None:
@@ -499,6 +506,11 @@ def _as_body(payload: Payload) -> tuple[str, bytes]:
 
 
 _all: weakref.WeakSet[Push] = weakref.WeakSet()
+
+
+def pushes() -> list[Push]:
+    """Those of this process that have feeds, and hold their streams themselves."""
+    return [push for push in _all if push.feeds and push.holds_streams]
 
 
 def _after_fork() -> None:

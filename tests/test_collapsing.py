@@ -22,6 +22,7 @@ from pushdemo.lib.application import Application
 from pushdemo.push.response import Headers, MakeHead
 from pushdemo.push.stream import Stream
 from pushdemo.servers.collapsing import MOST, Collapsing, Precedent, collapses
+from pushdemo.servers.listening import listen
 from pushdemo.servers.paste_http import Server
 from pushdemo.servers.request import Exchange, RequestParser
 from pushdemo.wsgi.middleware import Middleware
@@ -376,7 +377,7 @@ class Served:
         app = make_app(
             {}, **{"push.boundary": "test", "feed.clock": "pushdemo.feeds:clock", **section}
         )
-        self.server = Server(("127.0.0.1", 0))
+        self.server = Server(listen(("127.0.0.1", 0), 128))
         self.server.serve_application(wrap(app), collapse=collapse)
         thread = threading.Thread(target=self.server.serve_forever)
         thread.start()

@@ -13,6 +13,7 @@ import pytest
 
 from pushdemo.push.response import MakeHead
 from pushdemo.servers import paste_http
+from pushdemo.servers.listening import listen
 from pushdemo.servers.paste_http import Server
 from tests.servers import HANG, Reader, until
 
@@ -23,7 +24,7 @@ class Serving:
     """A server with two workers."""
 
     def __init__(self, application: Any) -> None:
-        self.server = Server(("127.0.0.1", 0), workers=2)
+        self.server = Server(listen(("127.0.0.1", 0), 128), workers=2)
         self.server.serve_application(application, collapse=True)
         self._thread = threading.Thread(target=self.server.serve_forever)
         self._thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import signal
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 
 from paste.script import serve
 
+from pushdemo.handover.guardian import PID_FILE
+from pushdemo.handover.reload import VARIABLE, WHOEVER, is_reload
 from pushdemo.push.options import ConfigError
 
 # What reads an ini. An error that came through these alone is about the ini, or about what is
@@ -21,6 +24,36 @@ _READERS = ("paste.script", "paste.deploy", "configparser", "codecs", "logging",
 
 class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has no types
     """PasteScript's command, which it finds in its place by the entry point of the same name."""
+
+    parser = serve.ServeCommand.parser
+    parser.add_option(
+        "--take-over",
+        dest="take_over",
+        action="store_true",
+        help="Take over the streams of the server that runs at this host and port, if one does;"
+        " SIGHUP has a server start its own successor like that",
+    )
+
+    def command(self) -> Any:
+        if is_reload():
+            self._be_successor()
+        elif self.options.take_over:
+            os.environ[VARIABLE] = WHOEVER
+        return super().command()
+
+    def _be_successor(self) -> None:
+        """What the old process has done for this one, too: it goes on as this one's guardian."""
+        self.options.daemon = False
+        self.options.pid_file = None
+        self.args[:] = [
+            argument
+            for index, argument in enumerate(self.args)
+            if index != 1 or argument not in self.possible_subcommands
+        ]
+
+    def record_pid(self, pid_file: str) -> None:
+        super().record_pid(pid_file)
+        os.environ[PID_FILE] = os.path.abspath(pid_file)  # for who removes it in the end
 
     def daemonize(self) -> None:
         super().daemonize()

@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from signal import Signals
 from typing import Any, NamedTuple
 
+from pushdemo.handover import readiness
+
 log = logging.getLogger(__name__)
 
 # For the server. What these do is its own decision; that it has ended is seen afterwards.
@@ -39,6 +41,7 @@ LOOK = 0.05  # seconds between two looks whether the broadcaster is ready
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit codes, as shells have them
 _PR_SET_PDEATHSIG = 1
 LONGEST_LOOK = 1.0
+LONGEST_RELOAD = 60.0  # seconds for an application to load
 
 Process = subprocess.Popen[bytes]
 
@@ -105,10 +108,32 @@ class Supervisor:
                     log.error("the broadcaster has ended (%d), and so the server is stopped",
                               _exit_code(broadcaster))  # fmt: skip
                     return 1
-                self._pass_on(signal.sigwaitinfo(AWAITED), server)
+                received = signal.sigwaitinfo(AWAITED)
+                if received.si_signo == Signals.SIGHUP and received.si_code <= 0:
+                    self._reload(broadcaster, server)
+                else:
+                    self._pass_on(received, server)
             return _exit_code(server)
         finally:
             self._end(server)
+
+    def _reload(self, broadcaster: Process, server: Process) -> None:
+        """Have the broadcaster load the application anew, and then the server. An application that
+        does not load any more is left to neither."""
+        broadcaster.send_signal(Signals.SIGHUP)
+        deadline = time.monotonic() + LONGEST_RELOAD
+        while broadcaster.poll() is None and server.poll() is None:
+            with contextlib.suppress(BlockingIOError):
+                if self._ready.recv(1024) != readiness.NOT_RELOADED:
+                    server.send_signal(Signals.SIGHUP)
+                return
+            if time.monotonic() >= deadline:
+                log.error("the broadcaster was not reloaded in %g s, nor is the server",
+                          LONGEST_RELOAD)  # fmt: skip
+                return
+            received = signal.sigtimedwait(AWAITED, LOOK)
+            if received is not None:
+                self._pass_on(received, server)
 
     def _wait_until_ready(self, broadcaster: Process) -> int | None:
         """An exit code, where it comes to nothing."""

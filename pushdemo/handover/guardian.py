@@ -5,11 +5,12 @@ that process. So it stays, with as little in it as can be: it passes signals on 
 serves, starts the next successor on SIGHUP, and ends as the last of them ends. It is started by
 exec, and so keeps its id and its children; signals are blocked from before that.
 
-    guardian.py PID AGAIN PROGRAM ARGUMENT…
+    guardian.py PID AGAIN ADDRESS PROGRAM ARGUMENT…
 
 PID: of the process that serves.
 AGAIN: 1 where another SIGHUP has come meanwhile.
-PROGRAM: the server, to be run with PUSHDEMO_TAKE_OVER in its environment to take over.
+ADDRESS: where it can be taken over.
+PROGRAM: the server, which takes over from what PUSHDEMO_TAKE_OVER in its environment names.
 
 It imports nothing that is not needed: this is all that stays in memory of the old server.
 """
@@ -19,6 +20,8 @@ import signal
 import sys
 
 VARIABLE = "PUSHDEMO_TAKE_OVER"
+PID_FILE = "PUSHDEMO_PID_FILE"  # the path of the server's, if it has one
+NOT_RELOADED = b"STATUS=nothing was reloaded"
 PASSED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 AWAITED = PASSED | {signal.SIGHUP, signal.SIGCHLD}
 
@@ -28,10 +31,11 @@ class Guardian:
     again: the successor is to have one itself.
     """
 
-    def __init__(self, serving: int, again: bool, command: "list[str]") -> None:
+    def __init__(self, serving: int, again: bool, address: str, command: "list[str]") -> None:
         self.serving = serving
         self.successor = 0
         self.again = again
+        self.address = address
         self.command = command
 
     def run(self) -> int:
@@ -63,7 +67,7 @@ class Guardian:
                 return None
             if pid == self.successor:
                 self.successor = 0
-                say(f"the new process ended ({cause(status)}), and the old one goes on")
+                say(f"nothing was reloaded: the new process ended ({cause(status)})")
             elif pid == self.serving:
                 if not self.successor:
                     return status
@@ -75,11 +79,11 @@ class Guardian:
             self.successor = os.posix_spawn(
                 self.command[0],
                 self.command,
-                {**os.environ, VARIABLE: "1"},
+                {**os.environ, VARIABLE: self.address},
                 setsigmask=(),
             )
         except OSError as error:
-            say(f"{self.command[0]} cannot be started, and the old process goes on: {error}")
+            say(f"nothing was reloaded: {self.command[0]} cannot be started: {error}")
 
 
 def cause(status: int) -> str:
@@ -89,7 +93,29 @@ def cause(status: int) -> str:
 
 
 def say(what: str) -> None:
+    """To the log, and to who waits for a reload to be done."""
     print(f"pushdemo: {what}", file=sys.stderr, flush=True)
+    notify = os.environ.get("NOTIFY_SOCKET")
+    if notify:
+        import socket  # seldom needed, and the largest part of this program
+
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.sendto(NOT_RELOADED, "\0" + notify[1:] if notify[0] == "@" else notify)
+        except OSError:
+            pass
+
+
+def remove_pid_file() -> None:
+    """That of the server, if it has this process's id."""
+    path = os.environ.get(PID_FILE, "")
+    try:
+        with open(path) as file:
+            is_ours = file.read().strip() == str(os.getpid())
+        if is_ours:
+            os.unlink(path)
+    except OSError:
+        pass
 
 
 def end_as(status: int) -> None:
@@ -104,5 +130,7 @@ def end_as(status: int) -> None:
 
 
 if __name__ == "__main__":
-    pid, again, *rest = sys.argv[1:]
-    end_as(Guardian(int(pid), again == "1", rest).run())
+    pid, again, address, *rest = sys.argv[1:]
+    status = Guardian(int(pid), again == "1", address, rest).run()
+    remove_pid_file()
+    end_as(status)

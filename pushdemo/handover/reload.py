@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pushdemo.handover import guardian, readiness
 
@@ -23,32 +23,54 @@ log = logging.getLogger(__name__)
 VARIABLE = guardian.VARIABLE
 
 
-def take_over_asked() -> bool:
-    """Whether this process was started to take over from another. It is told once: its own children
-    are not."""
-    return os.environ.pop(VARIABLE, "") == "1"
+# What it is where nobody says from whom.
+WHOEVER = ""
+
+
+def take_over_asked() -> str | None:
+    """Whether this process was started to take over from another, and if so, at which address that
+    one listens; WHOEVER where that is not said. It is told once: its own children are not."""
+    return os.environ.pop(VARIABLE, None)
+
+
+def is_reload() -> bool:
+    """Whether another process has started this one to be its successor."""
+    return bool(os.environ.get(VARIABLE))
 
 
 class Reload:
-    """The successor of this process, one at a time."""
+    """The successor of this process, one at a time.
 
-    def __init__(self) -> None:
+    address: where it takes over from this one.
+    """
+
+    def __init__(self, address: str) -> None:
         # As it was started: the application may change its directory.
         self._command = [sys.executable, *sys.orig_argv[1:]]
         self._directory = os.getcwd()
+        self._has_terminal = _has_terminal()
+        self._address = address
+        self._why_not = ""
         self._asked = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._ended = False
 
+    def cannot(self, why: str) -> None:
+        """There can be no successor: SIGHUP has this logged."""
+        self._why_not = why
+
     @contextlib.contextmanager
-    def on_signal(self) -> Iterator[None]:
-        """Have SIGHUP start a successor. In the main thread."""
-        if not hasattr(signal, "SIGHUP"):
-            yield
-            return
-        # A thread starts it: a handler runs between any two instructions of this one.
-        threading.Thread(target=self._run, name="pushdemo-reload", daemon=True).start()
-        signal.signal(signal.SIGHUP, lambda *_: self._asked.set())
+    def on_signal(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Have SIGHUP start a successor. In the main thread.
+
+        stop: called instead where the signal means that the terminal of this process has gone.
+        """
+        if hasattr(signal, "SIGHUP"):
+            # A thread starts it: a handler runs between any two instructions of this one.
+            threading.Thread(
+                target=self._run, args=(stop,), name="pushdemo-reload", daemon=True
+            ).start()
+            signal.signal(signal.SIGHUP, lambda *_: self._asked.set())
         yield
 
     def guard(self, successor: int | None) -> None:
@@ -68,24 +90,48 @@ class Reload:
                 stream.flush()
         os.chdir(self._directory)
         program = [sys.executable, "-I", "-S", guardian.__file__]
-        os.execv(sys.executable, [*program, str(child.pid), again, *self._command])
+        arguments = [str(child.pid), again, self._address, *self._command]
+        os.execv(sys.executable, [*program, *arguments])
 
-    def _run(self) -> None:
+    def _run(self, stop: Callable[[], None]) -> None:
         while not self._ended:
             self._asked.wait()
             self._asked.clear()
             try:
-                self._start_one()
+                self._act(stop)
             except Exception as error:
-                log.error("no new process can be started, and this one goes on: %s", error)
+                self._report(f"no new process can be started: {error}")
 
-    def _start_one(self) -> None:
-        environ = {**os.environ, VARIABLE: "1"}
-        environ.pop(readiness.VARIABLE, None)  # who waits for that knows this process
+    def _act(self, stop: Callable[[], None]) -> None:
+        if self._has_terminal and not _has_terminal():
+            log.info("the terminal has gone")
+            stop()
+        elif self._why_not:
+            self._report(self._why_not)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        environ = {**os.environ, VARIABLE: self._address}
         child = subprocess.Popen(self._command, cwd=self._directory, env=environ)
         self._child = child
         log.info("process %d is to take over", child.pid)
         code = child.wait()
         if not self._ended:
-            log.error("the new process ended (%s), and this one goes on",
-                      f"exit code {code}" if code >= 0 else f"signal {-code}")  # fmt: skip
+            how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+            self._report(f"the new process ended ({how})")
+
+    def _report(self, why: str) -> None:
+        if not self._ended:
+            log.error("nothing was reloaded, and this process goes on: %s", why)
+            with contextlib.suppress(OSError):
+                readiness.say_not_reloaded()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

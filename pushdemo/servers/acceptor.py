@@ -78,13 +78,14 @@ class Acceptor:
         self._exhausted = False
         self._cannot_watch = False
         self._running = True
+        self._retire_by: float | None = None
 
     def run(self) -> None:
-        """Accept until `stop`."""
+        """Accept until `stop`, or until `retire` and a little longer."""
         self._listener.setblocking(False)
         failures = 0
         self._watch_all()
-        while self._running:
+        while self._running and not self._has_retired():
             try:
                 if failures:
                     self._watch_all()
@@ -102,6 +103,13 @@ class Acceptor:
         with contextlib.suppress(OSError):  # closed: it has ended; or full: it will wake up
             self._waker.send(b"\0")
 
+    def retire(self) -> None:
+        """Accept no more: another process does. `run` ends when the requests that are here have
+        come, or time out. Any thread."""
+        self._retire_by = time.monotonic() + self._timeout
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
     def wakeup_fd(self) -> int:
         """For signal.set_wakeup_fd: a signal that comes just before the selector begins to wait
         has its handler run only after that."""
@@ -109,10 +117,19 @@ class Acceptor:
 
     # The loop
 
+    def _has_retired(self) -> bool:
+        if self._retire_by is None:
+            return False
+        nothing_is_here = not (self._connections or self._arrived or self._ready)
+        return nothing_is_here or time.monotonic() >= self._retire_by
+
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._idle()):
             if key.fileobj is self._listener:
-                self._accept()
+                if self._retire_by is None:
+                    self._accept()
+                else:
+                    self._selector.unregister(self._listener)
             elif key.fileobj is self._waking:
                 sockets.receive(self._waking, CHUNK)
             elif key.data in self._connections:  # and did not just have to make room

@@ -27,7 +27,8 @@ from typing import Any
 
 from pushdemo.push.deliver import descriptors
 from pushdemo.push.head import Head
-from pushdemo.push.options import ConfigError, Options
+from pushdemo.push.options import Options
+from pushdemo.push.places import Places
 from pushdemo.push.signals import stopping
 from pushdemo.servers import memory
 from pushdemo.servers.acceptor import Acceptor
@@ -35,14 +36,18 @@ from pushdemo.servers.backlog import Backlog
 from pushdemo.servers.collapsing import Collapsing, Precedent, collapses
 from pushdemo.servers.connection import turn_away
 from pushdemo.servers.handler import Handler
+from pushdemo.servers.listening import listen
 from pushdemo.servers.refusal import Busy
 from pushdemo.servers.request import Exchange
+from pushdemo.servers.serving import Place, Serving
 from pushdemo.servers.workers import Workers
 
 log = logging.getLogger(__name__)
 
 # Seconds that the requests under way have to end in when the server is stopped.
 GRACE = 0.5
+# And where another process serves already what comes: a download may take its time.
+RETIREMENT = 30.0
 # Bodies that have a thread each; for one more, the answer is 503.
 MAX_BODY_THREADS = 1000
 # Requests that wait for a worker, or for the answer to an equal one. Ten thousand pages that come
@@ -67,51 +72,54 @@ def server_factory(
     max_request_body: bytes; they are kept in memory.
     collapse_requests: false has the application see each request, also one for a stream that is
         equal to the last; then clients that all come back at once wait for a worker each.
+    control: `unix:PATH`, where the next process takes over from this one; by default a socket in
+        /tmp/pushdemo-UID, which is named by host and port.
 
     Raises ConfigError, also when the address cannot be had: before the application is loaded.
     """
     options = Options(section)
-    server = Server(
-        (options.text("host", "127.0.0.1"), options.whole("port", 8080, least=0, most=65535)),
-        backlog=options.whole("request_queue_size", 4096, least=1),
+    address = (options.text("host", "127.0.0.1"), options.whole("port", 8080, least=0, most=65535))
+    backlog = options.whole("request_queue_size", 4096, least=1)
+    make = partial(
+        Server,
         workers=options.whole("threadpool_workers", 10, least=1),
         request_timeout=options.seconds("request_timeout", 20),
         max_request_body=options.whole("max_request_body", 1024 * 1024, least=0),
     )
     collapse = options.flag("collapse_requests", True)
+    control = options.text("control", "")
     options.finish()
+    place = Place(address, control)
+    listener = None if place.take_over else listen(address, backlog)
 
     def serve(application: Any) -> None:
-        server.serve_application(application, collapse=collapse)
-        with server.stopped_by(signal.SIGINT, signal.SIGTERM):
-            print(f"serving on http://{server.authority}", flush=True)
-            server.serve_forever()
+        serving = Serving(place, make, backlog)
+        serving.serve(application, listener, collapse=collapse)
 
     return serve
 
 
 class Server:
-    """An acceptor, workers, and what is between them. Listens from its making on; raises
-    ConfigError where it cannot.
+    """An acceptor, workers, and what is between them.
 
-    address: host and port.
-    backlog: connections that the system keeps until they are accepted.
+    listener: a listening socket.
+
+    address: its host and port.
     """
 
     make_head = Head((("Server", SOFTWARE),), "HTTP/1.0")
 
     def __init__(
         self,
-        address: tuple[str, int],
+        listener: socket.socket,
         *,
-        backlog: int = 4096,
         workers: int = 10,
         request_timeout: float = 20.0,
         max_request_body: int = 1024 * 1024,
     ) -> None:
         descriptors.raise_limit()
         memory.share_one_heap()
-        self._listener = _listen(address, backlog)
+        self._listener = listener
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self.application: Any = None
         self._acceptor = Acceptor(
@@ -121,7 +129,8 @@ class Server:
         self._backlog = Backlog(MOST, MOST_BYTES)
         self._worker_count = workers
         self._workers = Workers(workers)
-        self._body_threads = threading.BoundedSemaphore(MAX_BODY_THREADS)
+        self._body_threads = Places(MAX_BODY_THREADS)
+        self._retired = False
 
     @property
     def authority(self) -> str:
@@ -149,14 +158,23 @@ class Server:
             )
 
     def serve_forever(self) -> None:
-        """Serve until `stop`; then give the requests under way a moment to end."""
+        """Serve until `stop` or `retire`; then give the requests under way a moment to end."""
         try:
             self._acceptor.run()
         finally:
             self._listener.close()
-            deadline = time.monotonic() + GRACE
-            while self.busy and time.monotonic() < deadline:
+            deadline = time.monotonic() + (RETIREMENT if self._retired else GRACE)
+            while self._is_at_work() and time.monotonic() < deadline:
                 time.sleep(0.01)
+
+    def _is_at_work(self) -> bool:
+        return self.busy or (self._retired and self._body_threads.taken > 0)
+
+    def retire(self) -> None:
+        """Accept no more connections, which another process does: end `serve_forever` when those
+        that are there are served. Any thread."""
+        self._retired = True
+        self._acceptor.retire()
 
     def stop(self) -> None:
         """End `serve_forever`. Any thread, and signal handlers."""
@@ -168,19 +186,19 @@ class Server:
 
     def in_a_thread(self, task: Callable[[], None]) -> bool:
         """Run `task` in a thread of its own; False if there are too many of them already."""
-        if not self._body_threads.acquire(blocking=False):
+        if not self._body_threads.take():
             return False
 
         def run() -> None:
             try:
                 task()
             finally:
-                self._body_threads.release()
+                self._body_threads.leave()
 
         try:
             threading.Thread(target=run, name="pushdemo-body", daemon=True).start()
         except RuntimeError:  # the system has none to give
-            self._body_threads.release()
+            self._body_threads.leave()
             log.exception("a response's body has no thread to be sent by")
             return False
         return True
@@ -214,25 +232,3 @@ class Server:
 
     def _settle(self, exchange: Exchange) -> None:
         self._backlog.settle(exchange.request.weight)
-
-
-def _listen(address: tuple[str, int], backlog: int) -> socket.socket:
-    host, port = address
-    listener = None
-    try:
-        family, kind, protocol, _, name = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        # Without it the address is taken for a minute after the server has ended.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(name)
-        listener.listen(backlog)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror or error};"
-            " set host and port in the server's section"
-        ) from None
-    return listener
