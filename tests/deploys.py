@@ -3,8 +3,9 @@ make deploys.
 
 `pushdemo run` starts a broadcaster and stock gunicorn with four workers, each of which is recycled
 after a hundred requests. Streams of three formats are recorded while workers are killed and the
-server is reloaded. At the end the checker of tests/judging.py judges what each client saw, no
-stream may have ended, and the feed's function must have run once for each of its periods.
+server is reloaded, the broadcaster with it. At the end the checker of tests/judging.py judges what
+each client saw, no stream may have ended, and the feed's function must have run once for each of
+its periods.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def main() -> None:
     descriptors.raise_limit()
     report = run(options.streams, seed=options.seed, tell=print)
     print(report)
-    sys.exit(bool(report.verdict.faults) or report.streams < options.streams or report.callers > 1)
+    sys.exit(bool(report.verdict.faults) or report.streams < options.streams or report.callers > 2)
 
 
 if __name__ == "__main__":

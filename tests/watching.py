@@ -11,17 +11,23 @@ from tests.recording import Log, Recorder
 from tests.servers import HANG
 
 FORMATS = ("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace")
+LITTLE = 4096  # bytes that a slow client's system receives for it
 
 
 class Watching:
     """Streams of the feed `count` under `/live`, recorded by a thread.
 
+    gzip: each fourth client takes them compressed.
     version: of HTTP, in the requests. A server that sends the streams itself may send them in
         chunks to 1.1, which tests/recording.py does not read.
     """
 
-    def __init__(self, address: tuple[str, int], version: str = "1.1") -> None:
+    def __init__(
+        self, address: tuple[str, int], version: str = "1.1", *, gzip: bool = False
+    ) -> None:
         self._address = address
+        self._gzip = gzip
+        self._paused: list[tuple[socket.socket, Log]] = []
         self._version = version
         self._recorder = Recorder()
         self._logs: list[Log] = []
@@ -35,21 +41,51 @@ class Watching:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self.resume()
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
 
     def connect(self, number: int) -> None:
         """Ask for one stream more."""
-        log = self._recorder.log(f"client {number}", ("count",))
-        sock = socket.create_connection(self._address, timeout=HANG)
         accept = FORMATS[number % len(FORMATS)]
+        encoding = ""
+        if self._gzip and number % (len(FORMATS) + 1) == len(FORMATS):
+            encoding = "Accept-Encoding: gzip\r\n"
+        log = self._recorder.log(f"client {number}", ("count",))
+        self._connect(log, socket.socket(), "/live", f"Accept: {accept}\r\n{encoding}")
+
+    def connect_slow(self, number: int, feed: str) -> None:
+        """Ask for a stream of a feed, as a client that may stop reading."""
+        log = self._recorder.log(f"slow client {number}", (feed,), slow=True)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LITTLE)
+        accept = FORMATS[number % len(FORMATS)]
+        self._connect(log, sock, f"/live?feed={feed}", f"Accept: {accept}\r\n")
+
+    def _connect(self, log: Log, sock: socket.socket, target: str, headers: str) -> None:
+        sock.settimeout(HANG)
+        sock.connect(self._address)
         log.connect()
-        request = f"GET /live HTTP/{self._version}\r\nHost: test\r\nAccept: {accept}\r\n\r\n"
+        request = f"GET {target} HTTP/{self._version}\r\nHost: test\r\n{headers}\r\n"
         sock.sendall(request.encode())
         sock.setblocking(False)
         self._logs.append(log)
         self._selector.register(sock, selectors.EVENT_READ, log)
+
+    def pause(self) -> None:
+        """Have all slow clients stop reading."""
+        for key in list(self._selector.get_map().values()):
+            if key.data.client.slow:
+                assert isinstance(key.fileobj, socket.socket)
+                self._selector.unregister(key.fileobj)
+                self._paused.append((key.fileobj, key.data))
+
+    def resume(self) -> None:
+        """Have them read again."""
+        while self._paused:
+            sock, log = self._paused.pop()
+            self._selector.register(sock, selectors.EVENT_READ, log)
 
     @property
     def clients(self) -> list[Client]:
@@ -65,12 +101,12 @@ class Watching:
         return sum(bool(log.client.entries) for log in list(self._logs))
 
     def all_have(self, events: int) -> bool:
-        """Whether each client has seen so many."""
-        return self.have(events) == len(self._logs)
+        """Whether each client that is not slow has seen so many."""
+        return self.have(events) == sum(not log.client.slow for log in self._logs)
 
     def have(self, events: int) -> int:
-        """How many clients have seen so many."""
-        return sum(len(client.seen) >= events for client in self.clients)
+        """How many clients that are not slow have seen so many."""
+        return sum(len(one.seen) >= events for one in self.clients if not one.slow)
 
     def stop(self) -> None:
         if self._running:

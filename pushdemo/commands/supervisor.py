@@ -109,31 +109,36 @@ class Supervisor:
                               _exit_code(broadcaster))  # fmt: skip
                     return 1
                 received = signal.sigwaitinfo(AWAITED)
-                if received.si_signo == Signals.SIGHUP and received.si_code <= 0:
-                    self._reload(broadcaster, server)
-                else:
+                if not _asks_for_reload(received):
                     self._pass_on(received, server)
+                    continue
+                while self._reload(broadcaster, server):
+                    pass
             return _exit_code(server)
         finally:
             self._end(server)
 
-    def _reload(self, broadcaster: Process, server: Process) -> None:
+    def _reload(self, broadcaster: Process, server: Process) -> bool:
         """Have the broadcaster load the application anew, and then the server. An application that
-        does not load any more is left to neither."""
+        does not load any more is left to neither. Returns whether that was asked for again."""
+        again = False
         broadcaster.send_signal(Signals.SIGHUP)
         deadline = time.monotonic() + LONGEST_RELOAD
         while broadcaster.poll() is None and server.poll() is None:
             with contextlib.suppress(BlockingIOError):
                 if self._ready.recv(1024) != readiness.NOT_RELOADED:
                     server.send_signal(Signals.SIGHUP)
-                return
+                return again
             if time.monotonic() >= deadline:
                 log.error("the broadcaster was not reloaded in %g s, nor is the server",
                           LONGEST_RELOAD)  # fmt: skip
-                return
+                return again
             received = signal.sigtimedwait(AWAITED, LOOK)
-            if received is not None:
+            if received is not None and _asks_for_reload(received):
+                again = True
+            elif received is not None:
                 self._pass_on(received, server)
+        return False
 
     def _wait_until_ready(self, broadcaster: Process) -> int | None:
         """An exit code, where it comes to nothing."""
@@ -164,6 +169,10 @@ class Supervisor:
             if left <= 0 or (received is not None and received.si_signo in HURRYING):
                 process.kill()
                 process.wait()
+
+
+def _asks_for_reload(received: signal.struct_siginfo) -> bool:
+    return received.si_signo == Signals.SIGHUP and received.si_code <= 0  # a process has sent it
 
 
 def _exit_code(process: Process) -> int:

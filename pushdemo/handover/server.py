@@ -181,6 +181,8 @@ class Receiver:
 
     def _accept(self) -> None:
         for _ in range(BURST):
+            if self.successor is not None:  # who calls from now on has called there
+                return
             if not self._has_room():
                 self._pause(0)
                 return
@@ -259,6 +261,8 @@ class Receiver:
         sock = caller.detach()
         if self._estate is None:
             takeover.refuse(sock, "this process has nothing that can be taken over")
+        elif self.successor is not None:
+            takeover.refuse(sock, f"process {self.successor} has taken over already")
         elif (why := takeover.refusal(sock)) is not None:
             log.warning("a process was not given what this one has: %s", why)
             takeover.refuse(sock, why)

@@ -124,8 +124,8 @@ class Inheritance:
                 sock.sendall(SERVING)
 
     def close(self) -> None:
-        """Give up what has come."""
-        for sock in (*self.listeners, *self.clients):
+        """Give up what has come. More than once is no error."""
+        for sock in (self._sock, *self.listeners, *self.clients):
             sock.close()
         for fd in self._fds:
             os.close(fd)
