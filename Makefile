@@ -9,7 +9,7 @@ SEED ?= 1
 COMPILED = pushdemo/push/deliver/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
-.PHONY: serve test lint types tests fuzz deploys servers sanitize bench packages clean
+.PHONY: serve test lint types tests fuzz deploys takeovers servers sanitize bench packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -38,6 +38,10 @@ fuzz: $(VENV)/.installed-test
 # Ten thousand streams on gunicorn, whose workers are killed, recycled and reloaded meanwhile.
 deploys: $(VENV)/.installed-test
 	$(BIN)/python -m tests.deploys --streams 10000 --seed $(SEED)
+
+# Ten thousand streams, whose server is reloaded five times; then its successor dies at each step.
+takeovers: $(VENV)/.installed-test
+	$(BIN)/python -m tests.takeovers --streams 10000
 
 # The streams that each server holds under each framework: two minutes.
 servers: $(VENV)/.installed-test

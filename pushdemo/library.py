@@ -284,6 +284,7 @@ class Push:
         """
         self._handover = None
         reload = Reload(address)
+        reload.await_signal()
         inheritance = None
         if (asked := take_over_asked()) is not None or take_over:
             if asked and asked != address:
@@ -295,12 +296,11 @@ class Push:
             listener = Listener.inherited(address, inheritance.listeners[0])
         estate = Outgoing(self, address, end=lambda: receiver.stop())
         receiver = Receiver(listener, Incoming(self), estate=estate)
-        with (
-            reload.on_signal(receiver.stop),
-            stopping(receiver.stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT),
-        ):
+        stop = reload.noting(receiver.stop)
+        with stopping(stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT):
             if inheritance is not None:
                 take(inheritance, self)
+            reload.serves(stop)
             say_ready()
             receiver.run()
         self.close()

@@ -39,6 +39,7 @@ class Accepting:
         self.acceptor.stop()
         self._thread.join(HANG)
         assert not self._thread.is_alive()
+        self.acceptor.close()
         self._listener.close()
 
     def deliver(self, exchanges: list[Exchange]) -> None:
@@ -315,3 +316,28 @@ def test_a_crowd_that_says_much_at_once_is_looked_at_in_turn(
     for reader in crowd:
         assert reader.head()[0] == 200
     assert accepting.acceptor._arrived_bytes == 0
+
+
+def test_who_retires_serves_those_that_are_there_and_nobody_else(accepting: Accepting) -> None:
+    with accepting.connect(GET[:5]) as half:
+        until(lambda: accepting.waiting == 1, "half a request")
+        accepting.acceptor.retire()
+        with accepting.connect(GET) as late:
+            half.sock.sendall(GET[5:])
+            assert half.head()[0] == 200
+            accepting._thread.join(HANG)  # it has ended by itself
+            assert not accepting._thread.is_alive()
+            late.sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                late.sock.recv(1)
+
+
+def test_who_retires_does_not_wait_for_ever() -> None:
+    accepting = Accepting(timeout=0.2)
+    accepting.start()
+    with accepting.connect(GET[:5]):
+        until(lambda: accepting.waiting == 1, "half a request")
+        accepting.acceptor.retire()
+        accepting._thread.join(HANG)
+        assert not accepting._thread.is_alive()
+    accepting.stop()

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pushdemo.handover import guardian, readiness
 
@@ -54,24 +54,37 @@ class Reload:
         self._asked = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._ended = False
+        self._stopped = False
 
     def cannot(self, why: str) -> None:
         """There can be no successor: SIGHUP has this logged."""
         self._why_not = why
 
-    @contextlib.contextmanager
-    def on_signal(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Have SIGHUP start a successor. In the main thread.
-
-        stop: called instead where the signal means that the terminal of this process has gone.
-        """
-        if hasattr(signal, "SIGHUP"):
-            # A thread starts it: a handler runs between any two instructions of this one.
-            threading.Thread(
-                target=self._run, args=(stop,), name="pushdemo-reload", daemon=True
-            ).start()
+    def await_signal(self) -> None:
+        """Have SIGHUP ask for a successor, which is started when this process serves. In the main
+        thread; in another one it does nothing."""
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, lambda *_: self._asked.set())
-        yield
+
+    def serves(self, stop: Callable[[], None]) -> None:
+        """This process can be taken over from now on.
+
+        stop: called where the signal means that the terminal of this process has gone.
+        """
+        # A thread starts the successor: a handler runs between any two instructions of another.
+        threading.Thread(
+            target=self._run, args=(stop,), name="pushdemo-reload", daemon=True
+        ).start()
+
+    def noting(self, stop: Callable[[], None]) -> Callable[[], None]:
+        """The same function, for the signals that end this process: a successor of its own is ended
+        with it."""
+
+        def note() -> None:
+            self._stopped = True
+            stop()
+
+        return note
 
     def guard(self, successor: int | None) -> None:
         """When this process has nothing more to do: stay, as its guardian, if the successor is its
@@ -84,6 +97,8 @@ class Reload:
         for number in guardian.PASSED:
             signal.signal(number, lambda number, _: os.kill(child.pid, number))
         signal.pthread_sigmask(signal.SIG_BLOCK, guardian.AWAITED)
+        if self._stopped:
+            os.kill(child.pid, signal.SIGTERM)
         again = "1" if self._asked.is_set() else "0"
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):

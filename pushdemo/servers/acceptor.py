@@ -196,6 +196,9 @@ class Acceptor:
         for connection in list(self._connections):
             self._close(connection)
         self._selector.close()
+
+    def close(self) -> None:
+        """After `run`: close what wakes it, to which signals are written until then."""
         self._waking.close()
         self._waker.close()
 

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import logging
 import platform
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -29,7 +27,6 @@ from pushdemo.push.deliver import descriptors
 from pushdemo.push.head import Head
 from pushdemo.push.options import Options
 from pushdemo.push.places import Places
-from pushdemo.push.signals import stopping
 from pushdemo.servers import memory
 from pushdemo.servers.acceptor import Acceptor
 from pushdemo.servers.backlog import Backlog
@@ -90,10 +87,10 @@ def server_factory(
     control = options.text("control", "")
     options.finish()
     place = Place(address, control)
+    serving = Serving(place, make, backlog)
     listener = None if place.take_over else listen(address, backlog)
 
     def serve(application: Any) -> None:
-        serving = Serving(place, make, backlog)
         serving.serve(application, listener, collapse=collapse)
 
     return serve
@@ -163,9 +160,14 @@ class Server:
             self._acceptor.run()
         finally:
             self._listener.close()
-            deadline = time.monotonic() + (RETIREMENT if self._retired else GRACE)
-            while self._is_at_work() and time.monotonic() < deadline:
+            ended = time.monotonic()
+            while self._is_at_work() and time.monotonic() - ended < self._grace:
                 time.sleep(0.01)
+            self._acceptor.close()
+
+    @property
+    def _grace(self) -> float:
+        return RETIREMENT if self._retired else GRACE
 
     def _is_at_work(self) -> bool:
         return self.busy or (self._retired and self._body_threads.taken > 0)
@@ -178,11 +180,12 @@ class Server:
 
     def stop(self) -> None:
         """End `serve_forever`. Any thread, and signal handlers."""
+        self._retired = False
         self._acceptor.stop()
 
-    def stopped_by(self, *numbers: signal.Signals) -> AbstractContextManager[None]:
-        """Let these signals stop it. In the main thread."""
-        return stopping(self.stop, self._acceptor.wakeup_fd(), *numbers)
+    def wakeup_fd(self) -> int:
+        """For signal.set_wakeup_fd, until `serve_forever` has ended."""
+        return self._acceptor.wakeup_fd()
 
     def in_a_thread(self, task: Callable[[], None]) -> bool:
         """Run `task` in a thread of its own; False if there are too many of them already."""

@@ -13,6 +13,7 @@ from pushdemo.handover.reload import Reload, take_over_asked
 from pushdemo.handover.succession import Inheritance, OldGoesOn, succeed
 from pushdemo.library import Push, pushes
 from pushdemo.push.options import ConfigError
+from pushdemo.push.signals import stopping
 from pushdemo.servers import control
 from pushdemo.servers.control import Control
 from pushdemo.servers.listening import listen
@@ -76,6 +77,7 @@ class Serving:
         self._make = make
         self._backlog = backlog
         self._reload = Reload(place.control)
+        self._reload.await_signal()
 
     def serve(self, application: Any, listener: socket.socket | None, *, collapse: bool) -> None:
         """Until it is stopped, or a successor has taken over: then this process may become that
@@ -98,7 +100,8 @@ class Serving:
         server = self._make(listener)
         server.serve_application(application, collapse=collapse)
         controlled = self._control(server, push, listener, inheritance, why_not)
-        with server.stopped_by(signal.SIGINT, signal.SIGTERM), self._reload.on_signal(server.stop):
+        stop = self._reload.noting(server.stop)
+        with stopping(stop, server.wakeup_fd(), signal.SIGINT, signal.SIGTERM):
             if inheritance is not None:
                 try:
                     take(inheritance, push)
@@ -106,6 +109,7 @@ class Serving:
                     raise _refused(error) from None
             if controlled is not None:
                 controlled.start()
+            self._reload.serves(stop)
             print(f"serving on http://{server.authority}", flush=True)
             server.serve_forever()
         if controlled is not None:
