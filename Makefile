@@ -56,7 +56,7 @@ bench: $(VENV)/.installed-bench
 packages:
 	PYTHON="$(PYTHON)" tools/install-packages
 
-SOURCES = setup.py pushdemo/push/deliver/_sockets.c
+SOURCES = setup.py $(wildcard pushdemo/push/deliver/*.[ch])
 
 # Has the environment made anew when PYTHON= names another Python than it has.
 ifneq ($(origin PYTHON),file)

@@ -118,7 +118,12 @@ setup(
     ext_modules=[
         # What sockets.py does without it, where there is no compiler.
         Extension(
-            "pushdemo.push.deliver._sockets", ["pushdemo/push/deliver/_sockets.c"], optional=True
+            "pushdemo.push.deliver._sockets",
+            ["pushdemo/push/deliver/_sockets.c", "pushdemo/push/deliver/senders.c"],
+            depends=["pushdemo/push/deliver/errors.h", "pushdemo/push/deliver/senders.h"],
+            extra_compile_args=["-pthread"],
+            extra_link_args=["-pthread"],
+            optional=True,
         ),
     ],
     zip_safe=False,

@@ -269,14 +269,14 @@ def test_a_newcomer_is_not_given_up_for_want_of_memory_here(
 def test_descriptors_of_another_size_are_refused(in_c: bool, kind: object) -> None:
     if in_c:  # in Python, they are only counted
         with pytest.raises(TypeError, match="an array of C ints"):
-            compiled().send_to_all(kind, 0, 1, b"event", False)
+            compiled().send_to_all(kind, 0, 1, b"event", False, 1)
 
 
 def test_descriptors_need_not_be_aligned(in_c: bool) -> None:
     if in_c:
         with Pairs(["reads", "gone"]) as pairs:
             odd = memoryview(bytearray(1) + pairs.fds.tobytes())[1:].cast("i")
-            short = compiled().send_to_all(odd, 0, 2, b"event", False)
+            short = compiled().send_to_all(odd, 0, 2, b"event", False, 1)
             assert short == [(1, -1)]
 
 

@@ -53,7 +53,10 @@ class Engine:
         self._heartbeat = settings.heartbeat
         self.gate = Gate()
         self._broadcaster = Broadcaster(
-            send_timeout=settings.send_timeout, heartbeat=settings.heartbeat, gate=self.gate
+            send_timeout=settings.send_timeout,
+            heartbeat=settings.heartbeat,
+            senders=settings.senders,
+            gate=self.gate,
         )
         self._places = Places(settings.max_streams or most_streams())
         self.streams = Streams(self._broadcaster, self._places, settings.heartbeat)

@@ -15,6 +15,13 @@ from pushdemo.push.options import ConfigError, Options
 
 # Waitress, the smallest of the servers that are threads and nothing else, has four.
 MAX_THREADS = 3
+MOST_SENDERS = 8  # more would wait for each other in the kernel
+
+
+def cores() -> int:
+    """How many this process may use, and MOST_SENDERS at most."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return min(len(usable(0)) if usable else os.cpu_count() or 1, MOST_SENDERS)
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Settings:
     retry: float
     heartbeat: float
     send_timeout: float
+    senders: int
     max_streams: int | None
     max_threads: int
     cors: tuple[str, ...]
@@ -41,6 +49,8 @@ class Settings:
         retry: seconds after which a client should come back when its stream breaks; 2.
         heartbeat: seconds of silence after which a heartbeat is sent; 15.
         send_timeout: seconds after which a client that takes nothing is dropped; 30.
+        senders: how many threads send an event that goes to many clients; as many as there are
+            cores that this process may use, and 8 at most.
         max_streams: how many streams are open at a time; by default as many as there are
             descriptors for.
         max_threads: how many of them may hold a thread of the server, where their connections
@@ -64,6 +74,7 @@ class Settings:
             retry=retry,
             heartbeat=options.seconds("heartbeat", 15),
             send_timeout=options.seconds("send_timeout", 30),
+            senders=options.whole("senders", 0, least=1, most=MOST_SENDERS) or cores(),
             max_streams=options.whole("max_streams", 0, least=1) or None,
             max_threads=options.whole("max_threads", -1, least=0),
             cors=tuple(options.text("cors", "").split()),

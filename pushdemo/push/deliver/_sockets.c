@@ -11,6 +11,9 @@
 #define _GNU_SOURCE /* accept4 */
 #include <Python.h>
 
+#include "errors.h"
+#include "senders.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -18,16 +21,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* where it is missing: Python ignores SIGPIPE as it is */
-#endif
-
-/* One client that did not take all. */
-struct shortfall {
-    Py_ssize_t index;
-    Py_ssize_t sent; /* bytes; -1: it is gone */
-};
 
 static PyObject *
 list_of(const struct shortfall *found, Py_ssize_t count)
@@ -46,44 +39,6 @@ list_of(const struct shortfall *found, Py_ssize_t count)
     return list;
 }
 
-/* What a call fails with for want of memory in the kernel, which is no client's fault. */
-static int
-is_want_of_memory(int error)
-{
-    return error == ENOBUFS || error == ENOMEM;
-}
-
-/* What is tried again when the socket is ready. A client is not given up for want of memory. */
-static int
-is_temporary(int error)
-{
-    return error == EAGAIN || error == EWOULDBLOCK || is_want_of_memory(error);
-}
-
-/* `fds`: C ints, which need not be aligned. `found` has room for stop - start.
- * Returns how many took less than all of it. */
-static Py_ssize_t
-send_each(const char *fds, Py_ssize_t start, Py_ssize_t stop, int backwards, const char *data,
-          Py_ssize_t size, struct shortfall *found)
-{
-    Py_ssize_t count = 0;
-    for (Py_ssize_t i = start; i < stop; i++) {
-        Py_ssize_t index = backwards ? stop - 1 - (i - start) : i;
-        ssize_t sent;
-        int fd;
-        memcpy(&fd, fds + index * (Py_ssize_t)sizeof fd, sizeof fd);
-        do
-            sent = send(fd, data, (size_t)size, MSG_NOSIGNAL);
-        while (sent < 0 && errno == EINTR);
-        if (sent == size)
-            continue;
-        if (sent < 0)
-            sent = is_temporary(errno) ? 0 : -1;
-        found[count++] = (struct shortfall){index, sent};
-    }
-    return count;
-}
-
 /* Returns 0, or -1 with an exception. */
 static int
 get_descriptors(PyObject *object, Py_buffer *fds)
@@ -98,8 +53,9 @@ get_descriptors(PyObject *object, Py_buffer *fds)
 }
 
 PyDoc_STRVAR(send_to_all_doc,
-"send_to_all(fds, start, stop, data, backwards)\n--\n\n"
-"Send `data` to each of the non-blocking sockets fds[start:stop], an array of C ints.\n"
+"send_to_all(fds, start, stop, data, backwards, senders)\n--\n\n"
+"Send `data` to each of the non-blocking sockets fds[start:stop], an array of C ints, by at most\n"
+"`senders` threads.\n"
 "Returns [(index, bytes sent)] of those that did not take all of it; -1 for one that is gone.\n"
 "Raises IndexError, TypeError and MemoryError before anything is sent.");
 
@@ -107,13 +63,16 @@ static PyObject *
 send_to_all(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer fds, data;
+    struct delivery delivery;
     Py_ssize_t start, stop, count;
-    int backwards;
+    size_t room;
+    int senders;
     PyObject *array;
     struct shortfall *found = NULL;
     PyObject *list = NULL;
 
-    if (!PyArg_ParseTuple(args, "Onny*p", &array, &start, &stop, &data, &backwards))
+    if (!PyArg_ParseTuple(args, "Onny*pi", &array, &start, &stop, &data,
+                          &delivery.backwards, &senders))
         return NULL;
     if (get_descriptors(array, &fds) < 0) {
         PyBuffer_Release(&data);
@@ -125,14 +84,22 @@ send_to_all(PyObject *Py_UNUSED(module), PyObject *args)
     }
     /* Room for all of them before the first send: once some clients have got the data, a failure
      * would leave their streams in an unknown state. Untouched pages cost nothing. */
-    if ((size_t)(stop - start) < SIZE_MAX / sizeof *found)
-        found = malloc(((size_t)(stop - start) + 1) * sizeof *found);
+    delivery.fds = fds.buf;
+    delivery.start = start;
+    delivery.stop = stop;
+    delivery.data = data.buf;
+    delivery.size = (size_t)data.len;
+    if (senders > MOST_SENDERS)
+        senders = MOST_SENDERS;
+    room = shortfalls_of(&delivery, senders) + 1;
+    if (room < SIZE_MAX / sizeof *found)
+        found = malloc(room * sizeof *found);
     if (found == NULL) {
         PyErr_NoMemory();
         goto end;
     }
     Py_BEGIN_ALLOW_THREADS
-    count = send_each(fds.buf, start, stop, backwards, data.buf, data.len, found);
+    count = deliver(&delivery, senders, found);
     Py_END_ALLOW_THREADS
     list = list_of(found, count);
 end:

@@ -89,11 +89,16 @@ class Audience:
     )  # fmt: skip
 
     def __init__(
-        self, source: Source, framing: Framing, note: Callable[[Audience], None], now: float
+        self,
+        source: Source,
+        framing: Framing,
+        note: Callable[[Audience], None],
+        now: float,
+        senders: int = 1,
     ) -> None:
         self.source = source
         self.framing = framing
-        self.ready: Recipients[Subscriber] = Recipients()
+        self.ready: Recipients[Subscriber] = Recipients(senders)
         self.limited: Recipients[Subscriber] = Recipients()
         self.waiting: dict[Subscriber, float] = {}
         self.members = 0
@@ -154,9 +159,13 @@ class Audiences:
 
     note: called with an audience when its source has news, in the publisher's thread.
     clock: monotonic seconds.
+    senders: how many threads send to the clients of one.
     """
 
-    def __init__(self, note: Callable[[Audience], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, note: Callable[[Audience], None], clock: Callable[[], float], senders: int = 1
+    ) -> None:
+        self._senders = senders
         self._note = note
         self._clock = clock
         self._audiences: dict[tuple[Source, Framing], Audience] = {}
@@ -169,7 +178,7 @@ class Audiences:
         source, framing = newcomers.subscription.source, newcomers.subscription.framing
         audience = self._audiences.get((source, framing))
         if audience is None:
-            audience = Audience(source, framing, self._note, self._clock())
+            audience = Audience(source, framing, self._note, self._clock(), self._senders)
             self._audiences[source, framing] = audience
         audience.members += len(newcomers.subscribers)
         for subscriber in newcomers.subscribers:

@@ -60,6 +60,7 @@ class Broadcaster:
 
     send_timeout: seconds after which a client that takes nothing is dropped, more than 0.
     heartbeat: seconds of silence after which a heartbeat is sent, more than 0.
+    senders: how many threads share an event to many clients, its own among them.
     clock: monotonic seconds.
     gate: new clients come through it.
     """
@@ -69,6 +70,7 @@ class Broadcaster:
         *,
         send_timeout: float = 30.0,
         heartbeat: float = 15.0,
+        senders: int = 1,
         clock: Callable[[], float] = time.monotonic,
         gate: Gate | None = None,
     ) -> None:
@@ -78,7 +80,7 @@ class Broadcaster:
         self._send_timeout = send_timeout
         self._heartbeat = heartbeat
         self._clock = clock
-        self._audiences = Audiences(self._note_news, clock)
+        self._audiences = Audiences(self._note_news, clock, senders)
         # Notes to the thread.
         self._newcomers: deque[Newcomers] = deque()
         self._news: deque[Audience] = deque()
@@ -305,7 +307,8 @@ class Broadcaster:
                 self._for_audience(self._delivery.send_heartbeat, audience)
         if now >= self._delivery.due:
             self._delivery.begin_late(self._audiences, now)
-        self._standstill.stand()
+        if not (self._news or self._newcomers):  # nothing is to be left undone
+            self._standstill.stand()
 
     def _idle(self) -> float | None:
         """For how many seconds nothing is due, None for ever. Blocked clients are looked at once a

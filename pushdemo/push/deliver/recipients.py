@@ -26,12 +26,21 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 
 
+# Members from which on several threads share the work: with fewer, one has done it before another
+# is awake.
+MANY = 256
+
+
 class Recipients(Generic[M]):
-    """See the module. A member is in one roster at a time."""
+    """See the module. A member is in one roster at a time.
 
-    __slots__ = ("_backwards", "_fds", "_members", "_socks")
+    senders: how many threads send to them.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_backwards", "_fds", "_members", "_senders", "_socks")
+
+    def __init__(self, senders: int = 1) -> None:
+        self._senders = senders
         self._members: list[M] = []
         self._socks: list[socket.socket] = []
         self._fds = array("i")
@@ -66,5 +75,13 @@ class Recipients(Generic[M]):
         # processor has just had to do with.
         if start == 0:
             self._backwards = not self._backwards
-        short = send_to_all(self._socks, self._fds, start, stop, data, backwards=self._backwards)
+        short = send_to_all(
+            self._socks,
+            self._fds,
+            start,
+            stop,
+            data,
+            backwards=self._backwards,
+            senders=self._senders if stop - start >= MANY else 1,
+        )
         return [(self._members[index], sent) for index, sent in short]

@@ -128,11 +128,13 @@ def send_to_all(
     data: bytes | memoryview,
     *,
     backwards: bool = False,
+    senders: int = 1,
 ) -> list[tuple[int, int]]:
     """Send the same bytes to each of the non-blocking `socks[start:stop]`.
 
     fds: their descriptors.
     backwards: begin with the last.
+    senders: how many threads share the work, at most; in Python there is one.
 
     Returns the index of each that did not take all of it, and how many bytes it took: -1 if it is
     gone. One that could not take any for want of memory in the kernel is not gone.
@@ -140,7 +142,7 @@ def send_to_all(
     Raises IndexError where there are not that many sockets, before anything is sent.
     """
     if IN_C:
-        return _sockets.send_to_all(fds, start, stop, data, backwards)
+        return _sockets.send_to_all(fds, start, stop, data, backwards, senders)
     if not 0 <= start <= stop <= len(fds):
         raise IndexError("there are not that many sockets")
     short = []
