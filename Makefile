@@ -26,10 +26,12 @@ types: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	$(BIN)/pytest
 
-# The tests of what is in C, under AddressSanitizer and UndefinedBehaviorSanitizer: ten seconds.
+# What is in C: its tests under AddressSanitizer and UndefinedBehaviorSanitizer, and its threads under
+# ThreadSanitizer: a minute.
 sanitize: $(VENV)/.installed-test
 	PYTHON=$(BIN)/python tools/sanitize build/sanitized tests/test_sockets.py \
 		tests/test_recipients.py tests/test_broadcaster.py tests/test_collapsing.py
+	tools/stress build/stress 2000
 
 # Two hundred thousand hostile clients; `make test` has some thousands of them.
 fuzz: $(VENV)/.installed-test

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = "/_sockets.c:"
+SOURCES = ("/_sockets.c:", "/senders.c:")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -42,4 +42,9 @@ def _leaks(report: Path) -> list[str]:
     sanitizer.__lsan_do_recoverable_leak_check()
     sanitizer.__sanitizer_set_report_path(b"stderr")
     texts = [path.read_text() for path in report.parent.glob(f"{report.name}.*")]
-    return [leak for text in texts for leak in text.split("\n\n") if SOURCE in leak]
+    return [
+        leak
+        for text in texts
+        for leak in text.split("\n\n")
+        if any(source in leak for source in SOURCES)
+    ]
