@@ -7,7 +7,7 @@ grid if its last value is still good, and otherwise begins a new one at once, so
 for the beat to see the first value.
 
 One thread keeps the time and does all the publishing, and so the order of events is its order. It
-never computes: each computation has a thread of its own, and reports back. What it reports is a
+never computes: each computation has a thread to itself, and reports back. What it reports is a
 value or a failure, both of which are plain data: nothing that a feed's function, its result or its
 exception does reaches this thread.
 
@@ -29,8 +29,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from pushdemo.push.channel import Channel
-from pushdemo.push.compute.executor import step_back
 from pushdemo.push.compute.feed import SECOND, Feed
+from pushdemo.push.compute.threads import Task, Threads
 from pushdemo.push.event import Value
 from pushdemo.push.failure import Failure, failure_of
 from pushdemo.push.gate import Gate, Gone
@@ -38,8 +38,6 @@ from pushdemo.push.loop import Health, Loop
 from pushdemo.push.snapshot.state import BeatState
 
 log = logging.getLogger(__name__)
-
-Task = Callable[[], None]
 
 # Threads of one feed that may hang at a time, before it is not run any more until one comes back.
 MOST_ABANDONED = 4
@@ -50,14 +48,6 @@ LONGEST_PAUSE = 60 * SECOND  # between two tries of a feed that fails
 PATIENCE = 1 * SECOND
 
 
-def _in_a_thread(task: Task) -> None:
-    def run() -> None:
-        step_back()
-        task()
-
-    threading.Thread(target=run, name="pushdemo-feed", daemon=True).start()
-
-
 class Publisher:
     """The timetable's thread, which sleeps until the next beat or until it is woken.
 
@@ -66,7 +56,8 @@ class Publisher:
 
     def __init__(self, gate: Gate | None = None) -> None:
         self._gate = gate or Gate()
-        self._timetable = Timetable(execute=_in_a_thread, wake=self.wake)
+        self._threads = Threads()
+        self._timetable = Timetable(execute=self._threads.run, wake=self.wake)
         self._woken = threading.Event()
         self._loop = Loop("pushdemo-publisher", self._turn)
 
@@ -90,6 +81,7 @@ class Publisher:
         """Publish nothing more. A computation under way in a thread is left to itself."""
         thread = self._loop.stop()
         self._timetable.close()
+        self._threads.close()
         self._woken.set()
         if thread is not None:
             thread.join(1)
