@@ -9,7 +9,7 @@ SEED ?= 1
 COMPILED = pushdemo/push/deliver/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
-.PHONY: serve test lint types tests fuzz deploys takeovers servers sanitize bench packages clean
+.PHONY: serve test lint types tests fuzz deploys takeovers servers sanitize bench cores packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -54,6 +54,10 @@ servers: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.micro --json build/micro.json
 	$(BIN)/python -m benchmarks.contest --rounds $(ROUNDS)
+
+# One event by one thread and by two, beside nginx's: ten minutes, on a machine that does nothing else.
+cores: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.cores --rounds $(ROUNDS)
 
 packages:
 	PYTHON="$(PYTHON)" tools/install-packages

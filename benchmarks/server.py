@@ -45,7 +45,9 @@ threadpool_workers = {workers}
 class Server:
     """A running server. Made by `running`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: Address, core: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], address: Address, core: int | None
+    ) -> None:
         self._process = process
         self.address = address
         self.core = core
@@ -110,9 +112,9 @@ def listen_overflows() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], *, core: int, environment: Mapping[str, str] | None = None
+    command: Sequence[str], *, core: int | None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """`command` on `core`, from when it has printed the URL it listens on; ended at the end.
+    """`command` on `core`, or on all for None, from when it has printed the URL it listens on; ended at the end.
 
     Raises RuntimeError with all that it printed, if it does not come to that.
     """
@@ -126,7 +128,8 @@ def running(
             stderr=subprocess.STDOUT,
         )
         try:
-            os.sched_setaffinity(process.pid, {core})  # its threads inherit it
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})  # its threads inherit it
             yield Server(process, _address(process, Path(output.name)), core)
         finally:
             process.terminate()  # no harm to one that has ended
@@ -151,7 +154,7 @@ def pushdemo(
     *,
     interval: float,
     payload: int,
-    core: int,
+    core: int | None,
     workers: int = 10,
     more: str = "",
     pure: bool = False,

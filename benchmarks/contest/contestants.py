@@ -34,14 +34,14 @@ class Setting:
     interval: seconds from one event to the next.
     size: bytes of a value.
     busy: beside a feed that computes all the time.
-    core: the one it has.
+    core: the one it has; None for all of them.
     programs: where those are that were compiled.
     """
 
     interval: float
     size: int
     busy: bool
-    core: int
+    core: int | None
     programs: Path
 
 
@@ -82,13 +82,14 @@ class Contestant:
         return "\r\n".join((*lines, "", ""))
 
 
-def _module(name: str) -> Start:
+def _module(name: str, **environment: str) -> Start:
     def start(setting: Setting) -> contextlib.AbstractContextManager[Server]:
         command = [
             *(sys.executable, "-m", f"benchmarks.contest.{name}"),
             *("--interval", str(setting.interval), "--size", str(setting.size)),
         ]
-        return running(command + ["--busy"] * setting.busy, core=setting.core)
+        command += ["--busy"] * setting.busy
+        return running(command, core=setting.core, environment=environment)
 
     return start
 
@@ -100,7 +101,7 @@ def _bare(setting: Setting) -> Iterator[Server]:
         yield server
 
 
-def _pushdemo(pure: bool = False) -> Start:
+def _pushdemo(pure: bool = False, more: str = "") -> Start:
     @contextlib.contextmanager
     def start(setting: Setting) -> Iterator[Server]:
         with contextlib.ExitStack() as stack:
@@ -109,7 +110,7 @@ def _pushdemo(pure: bool = False) -> Start:
                     interval=setting.interval,
                     payload=setting.size,
                     core=setting.core,
-                    more=BUSY_FEED if setting.busy else "",
+                    more=more + (BUSY_FEED if setting.busy else ""),
                     pure=pure,
                 )
             )
@@ -184,6 +185,23 @@ FLASK_WORKERS = Contestant(
     ("Flask", "gunicorn"),
 )
 NCHAN = Contestant("nchan", _module("nchan"), ("nginx", "setpriv"))
+# By how many threads, or processes, an event is sent: see benchmarks.cores.
+SENDERS = {
+    number: Contestant(
+        f"pushdemo, {number} sender{'s' * (number > 1)}",
+        _pushdemo(more=f"push.senders = {number}\n"),
+        path=STREAM,
+    )
+    for number in (1, 2)
+}
+WORKERS = {
+    number: Contestant(
+        f"nchan, {number} worker{'s' * (number > 1)}",
+        _module("nchan", NCHAN_WORKERS=str(number)),
+        ("nginx", "setpriv"),
+    )
+    for number in (1, 2)
+}
 STARLETTE = Contestant(
     "sse-starlette",
     _module("sse_starlette"),

@@ -65,7 +65,13 @@ class _Crowd:
     """The clients, in a process of their own: see crowd.c."""
 
     def __init__(
-        self, program: Path, server: Server, request: str, clients: int, events: int, core: int
+        self,
+        program: Path,
+        server: Server,
+        request: str,
+        clients: int,
+        events: int,
+        core: int | None,
     ) -> None:
         host, port = server.address
         settle = 1  # the first event that all have may have come while some were not there yet
@@ -76,7 +82,8 @@ class _Crowd:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        os.sched_setaffinity(self._process.pid, {core})
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
         self._deadline = time.monotonic() + PATIENCE
         self._buffer = b""
 
@@ -113,11 +120,13 @@ class _Crowd:
             raise NotFinished(self._process.stderr.read().decode().strip().removeprefix("crowd: "))
 
 
-def measure(contestant: Contestant, case: Case, programs: Path, cores: Sequence[int]) -> Figures:
+def measure(
+    contestant: Contestant, case: Case, programs: Path, cores: Sequence[int | None]
+) -> Figures:
     """A run. Raises NotFinished.
 
     programs: the directory of crowd and bare.
-    cores: the clients', and the contestant's.
+    cores: the clients', and the contestant's; None for all.
     """
     own, theirs = cores
     setting = Setting(case.interval, case.size, case.busy, theirs, programs)

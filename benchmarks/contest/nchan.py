@@ -1,7 +1,7 @@
 """nginx with the module nchan, which does all the sending; this program only publishes.
 
-One worker, as every contestant has one core. The publisher is on one kept-alive connection, and a
-value is one POST: nchan makes it an event once, and sends all subscribers the same buffers. It
+One worker, as every contestant has one core, or NCHAN_WORKERS of them. The publisher is on one
+kept-alive connection, and a value is one POST: nchan makes it an event once, and sends all subscribers the same buffers. It
 keeps one message, and a new subscriber starts with that: `nchan_subscriber_first_message oldest`;
 its `newest` means the next one. A body of any size that is asked for stays in memory. The rest is
 what nginx's own documentation says of many connections: epoll, multi_accept, no access log.
@@ -40,7 +40,7 @@ daemon off;
 user {user};
 pid {directory}/pid;
 error_log {directory}/error.log;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {descriptors};
 
 events {{
@@ -95,6 +95,7 @@ def _configuration(directory: Path, port: int) -> str:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _CONFIGURATION.format(
         directory=directory,
+        workers=os.environ.get("NCHAN_WORKERS", "1"),
         user=pwd.getpwuid(os.geteuid()).pw_name,
         descriptors=descriptors,
         connections=descriptors - SPARE,
