@@ -1,8 +1,8 @@
 """One event by one thread, and by two: python -m benchmarks.cores, or make cores
 
-The server and its clients share all cores, as nothing is pinned: two, or it says nothing. In a round
-every contestant is run for every case, and in the next the other way round. What comes of it is
-printed, and written to benchmarks/CORES.md.
+The server and its clients share all cores, as nothing is pinned: two, or it says nothing. In a
+round every contestant is run for every case, and in the next the other way round. What comes of it
+is printed, and written to benchmarks/CORES.md.
 
 The bare C loop is one thread that sends the same bytes to one client after another. It is the least
 that one core can do, and the others are held against it.
@@ -105,10 +105,10 @@ def claims(runs: Runs, clients: Sequence[int]) -> list[str]:
 def growth(runs: Runs, clients: Sequence[int]) -> list[str]:
     """What more cores would do, as far as two of them say."""
     lines = [
-        "The time until the last client has an event is a part that one thread does alone, and a part"
-        " that is shared: `alone + shared / cores`. Both follow from what one sender and two need."
-        " The clients of this measurement take their part of the same cores; on a machine with cores"
-        " to spare for them, more is shared.",
+        "The time until the last client has an event is a part that one thread does alone, and a"
+        " part that is shared: `alone + shared / cores`. Both follow from what one sender and two need."
+        " The clients of this measurement take their part of the same cores; on a machine with"
+        " cores to spare for them, more is shared.",
         "",
         "| clients | alone, ms | shared, ms | with 4 cores, ms | with 8 cores, ms |",
         "|-:|-:|-:|-:|-:|",
@@ -131,8 +131,8 @@ def report(runs: Runs, rounds: int, clients: Sequence[int]) -> str:
     lines = [
         "# Several cores",
         "",
-        f"`make cores`, {rounds} rounds, {len(os.sched_getaffinity(0))} cores that the server and the"
-        " clients share: median (least - greatest). Ratios are of two figures of the same round."
+        f"`make cores`, {rounds} rounds, {len(os.sched_getaffinity(0))} cores that the server and"
+        " the clients share: median (least - greatest). Ratios are of two figures of the same round."
         f" Events have 250 bytes. {lost:,.0f} deliveries were left out.",
         "",
         *claims(runs, clients),

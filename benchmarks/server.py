@@ -114,7 +114,8 @@ def listen_overflows() -> int:
 def running(
     command: Sequence[str], *, core: int | None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """`command` on `core`, or on all for None, from when it has printed the URL it listens on; ended at the end.
+    """`command` on `core`, or on all for None, from when it has printed the URL it listens
+    on; ended at the end.
 
     Raises RuntimeError with all that it printed, if it does not come to that.
     """

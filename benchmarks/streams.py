@@ -176,6 +176,7 @@ def deliver(server: Server, audience: Audience, beats: int, interval: float) -> 
 def _clocks(server: Server) -> tuple[float, ...]:
     """Seconds: the time, and what the processors spent on the server, on us and on others."""
     own_core = min(os.sched_getaffinity(0))
+    assert server.core is not None
     busy = core_busy(server.core) + core_busy(own_core)
     server_cpu, own_cpu = server.cpu(), time.process_time()
     return time.monotonic(), server_cpu, own_cpu, busy - server_cpu - own_cpu
