@@ -106,8 +106,8 @@ def growth(runs: Runs, clients: Sequence[int]) -> list[str]:
     """What more cores would do, as far as two of them say."""
     lines = [
         "The time until the last client has an event is a part that one thread does alone, and a"
-        " part that is shared: `alone + shared / cores`. Both follow from what one sender and two need."
-        " The clients of this measurement take their part of the same cores; on a machine with"
+        " part that is shared: `alone + shared / cores`. Both follow from what one sender and two"
+        " need. The clients of this measurement take their part of the same cores; on a machine with"
         " cores to spare for them, more is shared.",
         "",
         "| clients | alone, ms | shared, ms | with 4 cores, ms | with 8 cores, ms |",
@@ -132,8 +132,8 @@ def report(runs: Runs, rounds: int, clients: Sequence[int]) -> str:
         "# Several cores",
         "",
         f"`make cores`, {rounds} rounds, {len(os.sched_getaffinity(0))} cores that the server and"
-        " the clients share: median (least - greatest). Ratios are of two figures of the same round."
-        f" Events have 250 bytes. {lost:,.0f} deliveries were left out.",
+        " the clients share: median (least - greatest). Ratios are of two figures of the same"
+        f" round. Events have 250 bytes. {lost:,.0f} deliveries were left out.",
         "",
         *claims(runs, clients),
         "Milliseconds until the last client has an event:",

@@ -3,8 +3,9 @@
 One worker, as every contestant has one core, or NCHAN_WORKERS of them. The publisher is on one
 kept-alive connection, and a value is one POST: nchan makes it an event once, and sends all
 subscribers the same buffers. It keeps one message, and a new subscriber starts with that:
-`nchan_subscriber_first_message oldest`; its `newest` means the next one. A body of any size that is asked for stays in memory. The rest is
-what nginx's own documentation says of many connections: epoll, multi_accept, no access log.
+`nchan_subscriber_first_message oldest`; its `newest` means the next one. A body of any size
+that is asked for stays in memory. The rest is what nginx's own documentation says of many
+connections: epoll, multi_accept, no access log.
 
 nchan does not say what it does for a client that is too slow. `--busy` computes here and not in
 nginx, but on the same core. Debian's packages are nginx and libnginx-mod-nchan.
