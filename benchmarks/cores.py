@@ -107,8 +107,8 @@ def growth(runs: Runs, clients: Sequence[int]) -> list[str]:
     lines = [
         "The time until the last client has an event is a part that one thread does alone, and a"
         " part that is shared: `alone + shared / cores`. Both follow from what one sender and two"
-        " need. The clients of this measurement take their part of the same cores; on a machine with"
-        " cores to spare for them, more is shared.",
+        " need. The clients of this measurement take their part of the same cores; on a machine"
+        " with cores to spare for them, more is shared.",
         "",
         "| clients | alone, ms | shared, ms | with 4 cores, ms | with 8 cores, ms |",
         "|-:|-:|-:|-:|-:|",

@@ -46,7 +46,7 @@ from pushdemo.push.loop import Health
 from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.places import Places
 from pushdemo.push.settings import Settings
-from pushdemo.push.signals import stopping
+from pushdemo.push.signals import at_once, stopping
 from pushdemo.push.stream import HandsOff
 from pushdemo.wsgi import frameworks
 from pushdemo.wsgi.cors import Cors
@@ -303,6 +303,8 @@ class Push:
             reload.serves(stop)
             say_ready()
             receiver.run()
+        if self.settings.drain:
+            at_once(signal.SIGTERM, signal.SIGINT)
         self.close()
         reload.guard(receiver.successor)
 
@@ -351,7 +353,8 @@ class Push:
     # The end
 
     def close(self) -> None:
-        """End this process's threads and streams, which otherwise end with it."""
+        """End this process's streams, over `push.drain` seconds, and its threads. Otherwise they
+        end with it."""
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is not None:

@@ -208,6 +208,9 @@ class Held:
         assert self.go_on.wait(HANG)
         return Beginning(b"", True)
 
+    def come_back(self, milliseconds: int) -> bytes:  # noqa: ARG002
+        return b""
+
     def fail(self) -> Beginning:
         return Beginning(b"", False)
 

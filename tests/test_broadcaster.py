@@ -42,6 +42,9 @@ class Lines:
     def encode_status(self, status: FeedStatus) -> bytes:
         return b"recovered\n" if status.failing_since is None else b"trouble\n"
 
+    def come_back(self, milliseconds: int) -> bytes:
+        return b"back in %d\n" % milliseconds
+
     def last(self, frame: bytes) -> bytes:
         return frame + b"end\n"
 
@@ -55,6 +58,9 @@ class Begins:
 
     def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
         return Beginning(self._head + b"open\n", True)
+
+    def come_back(self, milliseconds: int) -> bytes:
+        return self._head + b"open\nback in %d\n" % milliseconds
 
     def fail(self) -> Beginning:
         return Beginning(b"failed\n", False)

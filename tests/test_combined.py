@@ -233,6 +233,9 @@ class Begins:
     def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
         return Beginning(b"", True)
 
+    def come_back(self, milliseconds: int) -> bytes:  # noqa: ARG002
+        return b""
+
     def fail(self) -> Beginning:
         return Beginning(b"", False)
 

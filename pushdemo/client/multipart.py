@@ -204,8 +204,11 @@ class MultipartParser(Parser):
             raise BadStream(f"expected a header of a part, got {excerpt(line.rstrip(_BLANK))}")
         self._head.append(line.decode("latin-1").rstrip("\r"))
 
-    def _event(self, headers: Message, body: bytes) -> Event:
+    def _event(self, headers: Message, body: bytes) -> Step:
         kind, event_id, feed = headers["Event"], headers["Event-ID"], headers["Feed"]
+        if kind == "retry":  # when to come back: there is nothing to see in it
+            self._retry(headers["Retry"])
+            return True
         value = read_value(headers, body) if body or kind is None else None
         if event_id is not None:
             self.last_event_id = event_id

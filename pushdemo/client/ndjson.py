@@ -28,7 +28,8 @@ class NdJsonParser(Parser):
         while (line := self._buffer.line(LF, self._maximum)) is not None:
             if text := line.strip(_AROUND):
                 for record in _records(text):
-                    yield self._event(record)
+                    if (event := self._event(record)) is not None:
+                        yield event
 
     def complaint(self) -> BadStream | None:
         begun = self._buffer.peek(EXCERPT + 1).lstrip(_AROUND)
@@ -36,11 +37,14 @@ class NdJsonParser(Parser):
             return None
         return self._unknown("a JSON object on a line", begun)
 
-    def _event(self, record: Any) -> Event:
+    def _event(self, record: Any) -> Event | None:
         if not isinstance(record, dict):
             raise BadStream(f"a line holds {type(record).__name__} where an object is due")
         event_id, feed, computed = (record.get(key) for key in ("id", "feed", "computed"))
         kind = record.get("event", "message")
+        if kind == "retry":  # when to come back: there is nothing to see in it
+            self._retry(str(record.get("retry")))
+            return None
         if isinstance(event_id, str):
             self.last_event_id = event_id
         return Event(

@@ -116,8 +116,7 @@ class Stream {
   #take() {
     if (!this.#streaming) return;
     this.#attempts = 0;
-    const retry = this.#header('Retry');
-    if (/^\d+$/.test(retry ?? '')) this.#base = Number(retry);
+    this.#rest();
     const id = this.#header('Event-ID');
     this.#lastId = id ?? this.#lastId;
     const feed = this.#header('Feed');
@@ -133,9 +132,16 @@ class Stream {
     this.#tell(this.newest);
   }
 
+  /** When the server wants its clients back. */
+  #rest() {
+    const retry = this.#header('Retry');
+    if (/^\d+$/.test(retry ?? '')) this.#base = Number(retry);
+  }
+
   #note() {
     const event = this.#header('Event');
     if (event === 'reset') this.#tell({ type: 'reset' });
+    if (event === 'retry') this.#rest();
     if (event !== 'error' && event !== 'recovered') return;
     const { feed } = JSON.parse(this.#request.responseText);
     this.#tell({ type: 'trouble', feed, works: event === 'recovered' });

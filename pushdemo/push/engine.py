@@ -56,6 +56,8 @@ class Engine:
             send_timeout=settings.send_timeout,
             heartbeat=settings.heartbeat,
             senders=settings.senders,
+            drain=settings.drain,
+            retry=settings.retry,
             gate=self.gate,
         )
         self._places = Places(settings.max_streams or most_streams())
@@ -99,9 +101,10 @@ class Engine:
         return {"publisher": self._publisher.health, "broadcaster": self._broadcaster.health}
 
     def close(self) -> None:
-        """End the threads and the streams, which otherwise end with the process."""
+        """End the streams, over `push.drain` seconds, and the threads. Otherwise they end with the
+        process."""
+        self._broadcaster.stop()
         self._publisher.close()
-        self._broadcaster.close()
 
     # To another process
 

@@ -32,6 +32,7 @@ class Settings:
     retry: float
     heartbeat: float
     send_timeout: float
+    drain: float
     senders: int
     max_streams: int | None
     max_threads: int
@@ -49,6 +50,8 @@ class Settings:
         retry: seconds after which a client should come back when its stream breaks; 2.
         heartbeat: seconds of silence after which a heartbeat is sent; 15.
         send_timeout: seconds after which a client that takes nothing is dropped; 30.
+        drain: seconds over which the streams end when the process is stopped: clients are told when
+            to come back, so that they do not come all at once; 0, all end at once.
         senders: how many threads send an event that goes to many clients; as many as there are
             cores that this process may use, and 8 at most.
         max_streams: how many streams are open at a time; by default as many as there are
@@ -74,6 +77,7 @@ class Settings:
             retry=retry,
             heartbeat=options.seconds("heartbeat", 15),
             send_timeout=options.seconds("send_timeout", 30),
+            drain=options.seconds("drain", 0, zero=True),
             senders=options.whole("senders", 0, least=1, most=MOST_SENDERS) or cores(),
             max_streams=options.whole("max_streams", 0, least=1) or None,
             max_threads=options.whole("max_threads", -1, least=0),

@@ -7,6 +7,14 @@ import signal
 from collections.abc import Callable, Iterator
 
 
+def at_once(*numbers: signal.Signals) -> None:
+    """Have these signals end the process at once, from now on: it is about to end anyway. In the
+    main thread."""
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def stopping(
     stop: Callable[[], object], wakeup_fd: int, *numbers: signal.Signals

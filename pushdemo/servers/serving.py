@@ -13,7 +13,7 @@ from pushdemo.handover.reload import Reload, take_over_asked
 from pushdemo.handover.succession import Inheritance, OldGoesOn, succeed
 from pushdemo.library import Push, pushes
 from pushdemo.push.options import ConfigError
-from pushdemo.push.signals import stopping
+from pushdemo.push.signals import at_once, stopping
 from pushdemo.servers import control
 from pushdemo.servers.control import Control
 from pushdemo.servers.listening import listen
@@ -114,7 +114,13 @@ class Serving:
             server.serve_forever()
         if controlled is not None:
             controlled.close(LAST_CALLS)
-            self._reload.guard(controlled.successor)
+            if controlled.successor is not None:
+                self._reload.guard(controlled.successor)
+                return
+        if push is not None:
+            if push.settings.drain:
+                at_once(signal.SIGINT, signal.SIGTERM)
+            push.close()
 
     def _inherit(self, why_not: str) -> Inheritance | None:
         if why_not:

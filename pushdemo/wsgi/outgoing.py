@@ -56,7 +56,7 @@ class Outgoing:
 
     def end(self) -> float:
         self._end()
-        return 0.0
+        return 0.0 if self._push is None else self._push.settings.drain
 
 
 def take(inheritance: Inheritance, push: Push | None) -> None:

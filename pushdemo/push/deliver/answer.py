@@ -7,6 +7,7 @@ event, or when none has come for `patience` seconds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -35,6 +36,9 @@ class Answer(Protocol):
 
     def begin(self, event: Event | None) -> Beginning:
         """The beginning, for the first event, or for none in all that time."""
+
+    def come_back(self, milliseconds: int) -> bytes:
+        """The whole of it, where it ends before it has begun, for the client to come back."""
 
     def fail(self) -> Beginning:
         """The beginning and end, where the first value could not be computed."""
@@ -71,6 +75,11 @@ class StreamAnswer:
             return Beginning(self.fallbacks.refusal.encode(self.make_head), False)
         return Beginning(self.head + self.framing.opening, True)
 
+    def come_back(self, milliseconds: int) -> bytes:
+        # Not an error: an EventSource does not come back after one.
+        opening = self.head + self.framing.opening
+        return opening + self.framing.come_back(milliseconds)
+
     def fail(self) -> Beginning:
         return Beginning(self.fallbacks.failure.encode(self.make_head), False)
 
@@ -106,6 +115,12 @@ class PollAnswer:
         if frame := event.frame(self.framing):
             return Beginning(frame, False)
         return self._whole(self.fallbacks.refusal)
+
+    def come_back(self, milliseconds: int) -> bytes:
+        failure = self.fallbacks.failure
+        headers = [header for header in failure.headers if header[0].lower() != "retry-after"]
+        headers.append(("Retry-After", str(math.ceil(milliseconds / 1000))))
+        return failure._replace(headers=headers).encode(self.framing.make_head)
 
     def fail(self) -> Beginning:
         return self._whole(self.fallbacks.failure)

@@ -32,7 +32,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from pushdemo.push.channel import Source
@@ -41,6 +41,7 @@ from pushdemo.push.deliver.audience import Audience, Audiences, Newcomers, Subsc
 from pushdemo.push.deliver.connections import Connections
 from pushdemo.push.deliver.continuation import Arriving, Departing, depart
 from pushdemo.push.deliver.delivery import Delivery
+from pushdemo.push.deliver.draining import Draining, come_back_in
 from pushdemo.push.deliver.sockets import tune
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.failure import failure_of
@@ -50,6 +51,7 @@ from pushdemo.push.loop import Health, Loop
 log = logging.getLogger(__name__)
 
 WAKES = 4096  # bytes: more than there can be
+OVERTIME = 1.0  # seconds for the last of those that are to go
 
 # Gives another process a client.
 Forward = Callable[[socket.socket, Answer, Subscription], None]
@@ -61,6 +63,8 @@ class Broadcaster:
     send_timeout: seconds after which a client that takes nothing is dropped, more than 0.
     heartbeat: seconds of silence after which a heartbeat is sent, more than 0.
     senders: how many threads share an event to many clients, its own among them.
+    drain: seconds over which the streams are ended when it is stopped; 0 for all at once.
+    retry: seconds after which clients should come back then, each a little earlier or later.
     clock: monotonic seconds.
     gate: new clients come through it.
     """
@@ -71,12 +75,19 @@ class Broadcaster:
         send_timeout: float = 30.0,
         heartbeat: float = 15.0,
         senders: int = 1,
+        drain: float = 0.0,
+        retry: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
         gate: Gate | None = None,
     ) -> None:
         self._gate = gate or Gate()
         self._forward: Forward | None = None
         self._standstill = Standstill()
+        self._drain = drain
+        self._retry = retry
+        self._draining: Draining[Subscriber] | None = None
+        self._drained = threading.Event()
+        self._asked_to_drain = False
         self._send_timeout = send_timeout
         self._heartbeat = heartbeat
         self._clock = clock
@@ -145,15 +156,24 @@ class Broadcaster:
             sock.close()
             on_close()
 
+    def stop(self) -> None:
+        """End all streams, one by one over `drain` seconds, and the thread. Clients are told when
+        to come back; those that come meanwhile are told so at once."""
+        if self._drain and self._started and not self._closed:
+            self._asked_to_drain = True
+            self._wake()
+            self._drained.wait(self._drain + OVERTIME)
+        self.close()
+
     def close(self) -> None:
-        """End all streams and the thread. Returns within a second."""
+        """End all streams at once, and the thread. Returns within a second."""
         with self._lock:
             self._closed = True
             thread = self._loop.stop()
             if thread is None:
                 return
             self._wake()
-        atexit.unregister(self.close)
+        atexit.unregister(self.stop)
         thread.join(1)
 
     # To another process, with the gate shut
@@ -161,6 +181,8 @@ class Broadcaster:
     def hold(self) -> None:
         """Have its thread stand still between two turns, until `go_on`. Raises TimeoutError where
         it does not."""
+        if self._asked_to_drain:
+            raise RuntimeError("it is being stopped")
         if self._started and not self._closed:
             self._standstill.ask()
             self._wake()
@@ -228,7 +250,7 @@ class Broadcaster:
         """In a process that was forked from this one's: close this process's copies of all that is
         open, and nothing else. No other thread is there, and the locks may be held by none that is.
         """
-        atexit.unregister(self.close)
+        atexit.unregister(self.stop)
         self._closed = True
         if not self._started:
             return
@@ -256,7 +278,7 @@ class Broadcaster:
             )
             self._delivery = Delivery(self._connections, self._clock)
             self._started = True
-            atexit.register(self.close)
+            atexit.register(self.stop)
 
     def _note_news(self, audience: Audience) -> None:
         self._news.append(audience)
@@ -307,8 +329,27 @@ class Broadcaster:
                 self._for_audience(self._delivery.send_heartbeat, audience)
         if now >= self._delivery.due:
             self._delivery.begin_late(self._audiences, now)
+        if self._asked_to_drain:
+            self._dismiss_some(now)
         if not (self._news or self._newcomers):  # nothing is to be left undone
             self._standstill.stand()
+
+    def _dismiss_some(self, now: float) -> None:
+        """Hang up on those whose time has come."""
+        if self._draining is None:
+            self._draining = Draining(self._connections.everybody(), now, self._drain)
+        self._dismiss(self._draining.take(now))
+        if self._draining.next is None or not self._connections.some:
+            self._drained.set()
+
+    def _dismiss(self, subscribers: Iterable[Subscriber]) -> None:
+        for subscriber in subscribers:
+            if subscriber.sock.fileno() < 0:
+                continue  # it has gone by itself
+            try:
+                self._delivery.dismiss(subscriber, come_back_in(self._retry))
+            except Exception as error:
+                self._connections.fail([subscriber], error)
 
     def _idle(self) -> float | None:
         """For how many seconds nothing is due, None for ever. Blocked clients are looked at once a
@@ -316,6 +357,9 @@ class Broadcaster:
         if self._news or self._newcomers:  # who left them may have found the flag up
             return 0
         due = [audience.sent + self._heartbeat for audience in self._audiences]
+        if self._asked_to_drain:
+            drain = self._draining.next if self._draining is not None else self._clock()
+            due += [] if drain is None else [drain]
         if not due:
             return None
         idle = min(self._delivery.due, *due) - self._clock()
@@ -345,7 +389,9 @@ class Broadcaster:
             try:
                 audience = self._audiences.admit(newcomers)
                 watched = [one for one in newcomers.subscribers if self._connections.watch(one)]
-                if watched:
+                if self._asked_to_drain:
+                    self._dismiss(watched)
+                elif watched:
                     self._delivery.welcome(audience, watched)
             except Exception as error:
                 self._connections.fail(newcomers.subscribers, error)

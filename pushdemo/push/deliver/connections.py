@@ -55,6 +55,15 @@ class Connections:
         """The blocked clients, and when each is given up, the soonest first."""
         return self._blocked
 
+    @property
+    def some(self) -> bool:
+        """Whether there are any clients."""
+        return len(self._selector.get_map()) > 1  # beside what wakes the thread
+
+    def everybody(self) -> list[Subscriber]:
+        """All clients."""
+        return [key.data for key in self._selector.get_map().values() if key.data is not None]
+
     def is_blocked(self, subscriber: Subscriber) -> bool:
         return subscriber in self._blocked
 
@@ -133,6 +142,5 @@ class Connections:
 
     def drop_all(self) -> None:
         """Drop all clients."""
-        for key in list(self._selector.get_map().values()):
-            if key.data is not None:
-                self.drop(key.data)
+        for subscriber in self.everybody():
+            self.drop(subscriber)

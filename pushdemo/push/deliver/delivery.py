@@ -5,6 +5,7 @@ For the broadcaster's thread alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 
@@ -93,6 +94,20 @@ class Delivery:
                 self._begin(audience, some, [])
         # At most ten times a second: each of ten thousand may have a deadline of its own.
         self.due = max(now + 0.1, later)
+
+    def dismiss(self, subscriber: Subscriber, milliseconds: int) -> None:
+        """Tell a client when to come back, and hang up. One that is blocked cannot be told."""
+        audience = subscriber.audience
+        if audience is not None and subscriber.answer is not None:
+            said = subscriber.answer.come_back(milliseconds)
+        elif subscriber.seat >= 0 and audience is not None:
+            said = audience.framing.come_back(milliseconds)
+        else:
+            said = b""
+        if said:
+            with contextlib.suppress(OSError):  # it takes nothing, or is gone
+                subscriber.sock.send(said)
+        self._connections.drop(subscriber)
 
     def resume(self, subscriber: Subscriber) -> None:
         """A blocked client's socket can be written to: send the rest of its frame, and then what

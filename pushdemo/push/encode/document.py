@@ -69,5 +69,8 @@ class DocumentFraming:
     def encode_status(self, status: FeedStatus) -> bytes:  # noqa: ARG002  # PollAnswer.fail says it
         return b""
 
+    def come_back(self, milliseconds: int) -> bytes:  # noqa: ARG002  # PollAnswer says it
+        return b""
+
     def last(self, frame: bytes) -> bytes:
         return frame

@@ -59,5 +59,9 @@ class EventStream:
     def encode_status(self, status: FeedStatus) -> bytes:
         return f"event: {status_name(status)}\ndata: {status_json(status)}\n\n".encode()
 
+    def come_back(self, milliseconds: int) -> bytes:
+        # It counts as soon as the line is read (WHATWG HTML, section 9.2.6).
+        return f"retry: {milliseconds}\n".encode()
+
     def last(self, frame: bytes) -> bytes:
         return frame

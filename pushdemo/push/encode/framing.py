@@ -58,6 +58,10 @@ class Framing(Encoder, Protocol):
         """The bytes that tell the client that a feed fails, or that it works again; empty where the
         format has no way to say it."""
 
+    def come_back(self, milliseconds: int) -> bytes:
+        """The bytes that tell a client in how many milliseconds to come back, before its stream is
+        cut off; empty where the format has no way to say it."""
+
     def last(self, frame: bytes) -> bytes:
         """`frame`, which `encode` made, changed so that it ends the stream."""
 

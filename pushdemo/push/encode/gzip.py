@@ -50,6 +50,9 @@ class Gzip:
     def encode_status(self, status: FeedStatus) -> bytes:
         return compress(self.inner.encode_status(status))
 
+    def come_back(self, milliseconds: int) -> bytes:
+        return compress(self.inner.come_back(milliseconds))
+
     def last(self, frame: bytes) -> bytes:
         raise NotImplementedError("a compressed stream has no end that all clients could share")
 

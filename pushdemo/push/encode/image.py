@@ -53,5 +53,8 @@ class Images:
     def encode_status(self, status: FeedStatus) -> bytes:  # noqa: ARG002
         return b""
 
+    def come_back(self, milliseconds: int) -> bytes:  # noqa: ARG002
+        return b""
+
     def last(self, frame: bytes) -> bytes:
         return frame.removesuffix(b"\r\n\r\n") + b"--\r\n"

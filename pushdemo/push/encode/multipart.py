@@ -105,6 +105,10 @@ class Multipart:
         )
         return b"".join((head.encode(), body, b"\r\n", self.opening))
 
+    def come_back(self, milliseconds: int) -> bytes:
+        head = f"\r\nEvent: retry\r\nRetry: {milliseconds}\r\nContent-Length: 0\r\n\r\n\r\n"
+        return head.encode() + self.opening
+
     def last(self, frame: bytes) -> bytes:
         return frame.removesuffix(self.opening) + self.delimiter + b"--\r\n"
 

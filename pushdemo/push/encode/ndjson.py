@@ -44,5 +44,8 @@ class NdJson:
     def encode_status(self, status: FeedStatus) -> bytes:
         return status_json(status).encode() + b"\n"
 
+    def come_back(self, milliseconds: int) -> bytes:
+        return f'{{"event":"retry","retry":{milliseconds}}}\n'.encode()
+
     def last(self, frame: bytes) -> bytes:
         return frame
