@@ -7,6 +7,9 @@ from setuptools import Extension, find_packages, setup
 # What the feeds `load` and `plot` need, and nothing else does.
 DEMO = ["matplotlib>=3.8", "psutil>=6"]
 
+# What reads the frames that a WebSocket's client sends.
+WEBSOCKET = ["wsproto>=1.2"]
+
 # Who reads our streams beside our own client.
 CLIENTS = [
     "aiohttp>=3.10",
@@ -18,6 +21,7 @@ CLIENTS = [
     "requests>=2.32",
     "requests-sse>=0.5",
     "sseclient-py>=1.8",
+    "websockets>=13",
 ]
 
 # Whose applications and servers the library is used with.
@@ -82,9 +86,11 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "websocket": WEBSOCKET,
         "bench": BENCH,
         "test": [
             *DEMO,
+            *WEBSOCKET,
             *CLIENTS,
             *FRAMEWORKS,
             # Whose types a feed may return.

@@ -51,12 +51,14 @@ from pushdemo.push.stream import HandsOff
 from pushdemo.wsgi import frameworks
 from pushdemo.wsgi.cors import Cors
 from pushdemo.wsgi.door import Door, Left, door_of
+from pushdemo.wsgi.errors import RequestError
+from pushdemo.wsgi.handshake import check_origin
 from pushdemo.wsgi.hints import Hints
 from pushdemo.wsgi.incoming import Incoming
 from pushdemo.wsgi.middleware import Middleware
 from pushdemo.wsgi.outgoing import Outgoing, take
 from pushdemo.wsgi.remote import Remote
-from pushdemo.wsgi.request import RequestError, StreamRequest, read
+from pushdemo.wsgi.request import StreamRequest, read
 from pushdemo.wsgi.responder import Caller, Responder, WsgiResponse, error_response, whole
 from pushdemo.wsgi.web import Request
 
@@ -401,13 +403,19 @@ class Push:
         asked = read(request, feeds)
         door = door_of(environ)
         hands_off = door is not None and door.connection is not None
+        if asked.upgrade is not None:
+            check_origin(asked.origin, request.headers.get("Host"), self.settings.cors)
+            if not hands_off:
+                raise RequestError(
+                    501, "There are no WebSockets on this server. The server's log says why."
+                )
         threads = self.settings.threads(multithread=bool(environ.get("wsgi.multithread")))
         body: HandsOff
         if self._handover is not None:
             body = Remote(self._handover, environ, feeds, self._relays(threads))
             if door is None:
                 return body.relay()
-            status, headers = "200 OK", self.headers(asked.origin)
+            status, headers = "200 OK", self.headers(asked.origin)  # of no interest to the client
         else:
             caller = Caller(hands_off, threads, bool(self.settings.cors), shareable)
             try:
@@ -423,7 +431,8 @@ class Push:
                 return response
             status, headers, body = response.status, response.headers, response.body
         self._hint(door, environ)
-        return WsgiResponse(status, [*headers, door.leave(Left(body, headers))], [])
+        ticket = door.leave(Left(body, headers, status))
+        return WsgiResponse("200 OK", [*headers, ticket], [])
 
     def _hint(self, door: Door | None, environ: Mapping[str, Any]) -> None:
         """Say what to do, where a stream holds a thread, or would."""

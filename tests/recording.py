@@ -179,6 +179,40 @@ class Parts:
         raise Broken(f"{body[:80]!r} came without an id")
 
 
+class Frames:
+    """A WebSocket (RFC 6455), without compression: a text frame for each event. A pong is a
+    heartbeat."""
+
+    def __init__(self, feed: str) -> None:
+        self._lines = Lines(feed)
+        self._rest = b""
+
+    def read(self, data: bytes, at: float) -> Iterator[Entry]:
+        self._rest += data
+        while (found := self._payload()) is not None:
+            begin, end = found
+            first, payload = self._rest[0], self._rest[begin:end]
+            self._rest = self._rest[end:]
+            if first == 0x8A and not payload:
+                yield Heartbeat(at)
+            elif first == 0x81:
+                yield from self._lines.read(payload + b"\n", at)
+            else:
+                raise Broken(f"a frame that begins with {first:#x}: {payload[:80]!r}")
+
+    def _payload(self) -> tuple[int, int] | None:
+        """Where the payload begins and ends of the first frame, if all of it has come."""
+        if len(self._rest) < 2:
+            return None
+        size, begin = self._rest[1], 2
+        if size > 127:
+            raise Broken("a server's frame is masked")
+        if size > 125:
+            begin += 2 if size == 126 else 8
+            size = int.from_bytes(self._rest[2:begin], "big")
+        return (begin, begin + size) if len(self._rest) >= begin + size else None
+
+
 def _notice(name: str, feed: str, at: float) -> Entry:
     if name == "reset":
         return Reset(at)
@@ -260,6 +294,8 @@ class Response:
 
     def _begin(self, head: bytes) -> Reader:
         status, _, rest = head.partition(b"\r\n")
+        if status.startswith(b"HTTP/1.1 101 "):
+            return Frames(self._feed)
         if not re.match(rb"HTTP/1\.[01] 200 ", status):
             raise Broken(f"answered {status[:80]!r}")
         headers = _headers(rest)

@@ -1,9 +1,9 @@
 """Processes that take over from each other while thousands of streams are watched: python -m
 tests.takeovers, or make takeovers.
 
-Streams of three formats and of gzip are recorded, some by clients that stop reading for a while. A
-server is reloaded again and again; then its successor crashes, at each step of the protocol. At the
-end the checker of tests/judging.py judges what each client saw, and no stream may have ended.
+Streams of three formats, of gzip and of WebSockets are recorded, some by clients that stop reading
+for a while. A server is reloaded again and again; then its successor crashes, at each step of the
+protocol. At the end the checker of tests/judging.py judges what each client saw, and no stream may have ended.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ if os.path.exists("crash"):
 push = Push()
 numbers = itertools.count(1)
 
-@push.feed(interval={INTERVAL})
+@push.feed(interval={INTERVAL}, history=40)  # a machine that is slow skips none of them
 def count():
     with open("calls", "a") as calls:
         print(os.getpid(), time.monotonic(), file=calls)
@@ -73,7 +73,8 @@ def large():
 app = Flask(__name__)
 app.wsgi_app = push.middleware(app.wsgi_app)
 
-@app.get("/live")
+@app.route("/live", websocket=False)
+@app.route("/live", websocket=True)
 def live():
     return push.flask(request, request.args.get("feed", "count"))
 
@@ -196,7 +197,7 @@ def run(
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="takeovers-")))
         server = Server(directory, kind)
         stack.enter_context(server)
-        watching = stack.enter_context(Watching(server.address, gzip=True))
+        watching = stack.enter_context(Watching(server.address, every=True))
         for number in range(streams - slow):
             watching.connect(number)
         for number in range(slow):

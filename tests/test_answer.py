@@ -33,6 +33,7 @@ from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import CannotCarry, Event, Value
 from pushdemo.push.places import Places
 from pushdemo.push.position import Position, position_of
@@ -104,7 +105,9 @@ def test_a_stream_whose_format_cannot_carry_the_first_event_is_refused(
 
 
 def test_a_stream_begins_without_a_value_before_proxies_lose_their_patience() -> None:
-    assert StreamAnswer.patience == PATIENCE < 30
+    assert StreamAnswer(NdJson(), b"", make_head, FALLBACKS).patience == PATIENCE < 30
+    # One that carries everything begins at once.
+    assert StreamAnswer(WebSocket(), b"", make_head, FALLBACKS).patience == 0
 
 
 def test_a_stream_whose_first_value_fails_is_refused_for_now() -> None:

@@ -19,6 +19,7 @@ from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.image import Images
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import FeedStatus, Value
 from pushdemo.push.head import Head
 from pushdemo.push.position import Place
@@ -61,7 +62,12 @@ multiparts = st.builds(
 )
 makers = st.builds(Head, headers, WORDS)
 documents = st.builds(DocumentFraming, st.builds(Document, WORDS, headers), makers)
-plain = st.one_of(st.builds(EventStream, NUMBERS, st.booleans()), st.builds(NdJson), multiparts)
+plain = st.one_of(
+    st.builds(EventStream, NUMBERS, st.booleans()),
+    st.builds(NdJson),
+    st.builds(WebSocket, st.booleans()),
+    multiparts,
+)
 framings = st.one_of(plain, st.builds(Gzip, plain), st.builds(Images, multiparts), documents)
 answers = st.one_of(
     st.builds(StreamAnswer, framings, st.binary(), makers, fallbacks),
@@ -80,7 +86,12 @@ audiences = st.builds(
     *(short(WORDS), framings, NUMBERS, TIMES, st.dictionaries(WORDS, NUMBERS, max_size=2)),
     *(NUMBERS, short(NUMBERS)),
     short(st.builds(WaitingState, answers, limits, positions, NUMBERS, short(TIMES))),
-    short(st.builds(BlockedState, st.binary(), NUMBERS, NUMBERS, limits, positions, TIMES)),
+    short(
+        st.builds(
+            BlockedState, st.binary(), NUMBERS, NUMBERS, limits, positions, TIMES, st.binary()
+        )
+    ),
+    short(st.tuples(NUMBERS, st.binary())),
 )
 beats = st.builds(BeatState, WORDS, NUMBERS, limits, limits, NUMBERS, st.none() | TIMES, NUMBERS)
 engines = st.builds(

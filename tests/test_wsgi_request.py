@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from webob import Request
 
 from pushdemo.push.position import NOWHERE, Place
+from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.formats import FORMATS
 from pushdemo.wsgi.request import (
     HEADERS,
     MOST,
     MOST_DIGITS,
     MOST_FEEDS,
-    RequestError,
     StreamRequest,
     check_lengths,
     read,

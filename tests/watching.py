@@ -11,22 +11,26 @@ from tests.recording import Log, Recorder
 from tests.servers import HANG
 
 FORMATS = ("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace")
+HANDSHAKE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 LITTLE = 4096  # bytes that a slow client's system receives for it
 
 
 class Watching:
     """Streams of the feed `count` under `/live`, recorded by a thread.
 
-    gzip: each fourth client takes them compressed.
+    every: each fourth client takes them compressed, and each fifth by a WebSocket.
     version: of HTTP, in the requests. A server that sends the streams itself may send them in
         chunks to 1.1, which tests/recording.py does not read.
     """
 
     def __init__(
-        self, address: tuple[str, int], version: str = "1.1", *, gzip: bool = False
+        self, address: tuple[str, int], version: str = "1.1", *, every: bool = False
     ) -> None:
         self._address = address
-        self._gzip = gzip
+        self._every = every
         self._paused: list[tuple[socket.socket, Log]] = []
         self._version = version
         self._recorder = Recorder()
@@ -48,12 +52,13 @@ class Watching:
 
     def connect(self, number: int) -> None:
         """Ask for one stream more."""
-        accept = FORMATS[number % len(FORMATS)]
-        encoding = ""
-        if self._gzip and number % (len(FORMATS) + 1) == len(FORMATS):
-            encoding = "Accept-Encoding: gzip\r\n"
+        headers = f"Accept: {FORMATS[number % len(FORMATS)]}\r\n"
+        if self._every and number % 4 == 3:
+            headers += "Accept-Encoding: gzip\r\n"
+        if self._every and number % 5 == 4:
+            headers = HANDSHAKE
         log = self._recorder.log(f"client {number}", ("count",))
-        self._connect(log, socket.socket(), "/live", f"Accept: {accept}\r\n{encoding}")
+        self._connect(log, socket.socket(), "/live", headers)
 
     def connect_slow(self, number: int, feed: str) -> None:
         """Ask for a stream of a feed, as a client that may stop reading."""

@@ -12,7 +12,8 @@ from pushdemo.lib.addresses import reference
 from pushdemo.lib.base import BaseController, abort, app_globals, request, response
 from pushdemo.push.compute.payload import UnknownType
 from pushdemo.push.shorten import shorten
-from pushdemo.wsgi.request import RequestError, check_lengths
+from pushdemo.wsgi.errors import RequestError
+from pushdemo.wsgi.request import check_lengths
 
 _CHALLENGE = ("WWW-Authenticate", "Bearer")
 

@@ -26,12 +26,14 @@ class Head:
         before its end, or cannot be sent."""
         given = {name.lower() for name, _ in self.headers}
         others = [header for header in headers if header[0].lower() not in given]
+        # 101 is HTTP/1.1's (RFC 9110, section 15.2.2).
+        switches = status.startswith("101")
         lines = [
-            f"{self.version} {status}",
+            f"{'HTTP/1.1' if switches else self.version} {status}",
             *(f"{name}: {value}" for name, value in self.headers),
             f"Date: {formatdate(usegmt=True)}",
             *(f"{name}: {value}" for name, value in others),
-            "Connection: close",
+            f"Connection: {'Upgrade' if switches else 'close'}",
         ]
         check_lines(lines)
         return "\r\n".join((*lines, "", "")).encode("latin-1")

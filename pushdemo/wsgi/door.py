@@ -25,7 +25,8 @@ HEADER = "X-Pushdemo-Ticket"
 _OF_THE_BODY = frozenset(
     ("accept-ranges", "content-digest", "content-encoding", "content-length", "content-md5",
      "content-range", "content-type", "digest", "etag", "last-modified", "repr-digest",
-     "transfer-encoding", "x-accel-buffering")
+     "sec-websocket-accept", "sec-websocket-extensions", "transfer-encoding", "upgrade",
+     "x-accel-buffering")
 )  # fmt: skip
 _OF_THE_CONNECTION = frozenset(("connection", "keep-alive", HEADER.lower()))
 
@@ -40,6 +41,7 @@ class Left(NamedTuple):
 
     body: HandsOff
     headers: Headers
+    status: str = "200 OK"
 
     def own_headers(self) -> list[tuple[str, str]]:
         """Those that describe its body."""

@@ -15,8 +15,10 @@ FORMATS = {
     "xml": "application/xml",
 }
 LONGEST_WAIT = 600
-# The headers by which a stream is made: its format, where it resumes, and who may read it.
-STREAM_HEADERS = ("Accept", "Accept-Encoding", "Last-Event-ID", "Origin")
+# The headers by which a stream is made: its format, where it resumes, who may read it, and a
+# WebSocket, of which no two are equal.
+STREAM_HEADERS = ("Accept", "Accept-Encoding", "Last-Event-ID", "Origin", "Upgrade",
+                  "Sec-WebSocket-Key")  # fmt: skip
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
 

@@ -14,7 +14,7 @@ from pushdemo.push.engine import UnknownFeed
 from pushdemo.push.head import Head
 from pushdemo.push.places import Places
 from pushdemo.push.stream import HandsOff, TooManyStreams
-from pushdemo.wsgi.request import RequestError
+from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.responder import error_response, whole
 
 if TYPE_CHECKING:

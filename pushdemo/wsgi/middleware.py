@@ -89,12 +89,12 @@ class _Exchange:
         if isinstance(stream, Remote):
             stream.headers = tuple(self._headers)
         if connection is not None and not isinstance(connection, Served):
-            return self._hand_off(stream, left.own_headers(), connection)
+            return self._hand_off(stream, left, connection)
         if isinstance(stream, Remote) and connection is None:
             status, headers, relayed = stream.relay()
             self._start_response(status, headers)
             return relayed
-        self._start_response("200 OK", [*self._headers, *left.own_headers()])
+        self._start_response(left.status, [*self._headers, *left.own_headers()])
         return stream  # type: ignore[return-value]  # the server hands it off, or iterates it
 
     def close(self) -> None:
@@ -102,12 +102,10 @@ class _Exchange:
         self._drop()
         self._door.close()
 
-    def _hand_off(
-        self, stream: HandsOff, own_headers: Headers, connection: Connection
-    ) -> Iterable[bytes]:
+    def _hand_off(self, stream: HandsOff, left: Left, connection: Connection) -> Iterable[bytes]:
         make_head = Head(tuple(self._headers))
         try:
-            head = make_head("200 OK", own_headers)
+            head = make_head(left.status, left.own_headers())
             sock, decoy = _take(connection)
         except OSError as error:
             log.error("a stream cannot be taken off the server: %s", error)

@@ -15,7 +15,8 @@ from pushdemo.handover.messages import Request
 from pushdemo.push.head import Head
 from pushdemo.push.places import Places
 from pushdemo.push.response import MakeHead
-from pushdemo.wsgi.request import HEADERS, RequestError
+from pushdemo.wsgi.errors import RequestError
+from pushdemo.wsgi.request import HEADERS
 from pushdemo.wsgi.responder import RETRY_AFTER, WsgiResponse, error_response, whole
 
 log = logging.getLogger(__name__)

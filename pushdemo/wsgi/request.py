@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from pushdemo.push.position import Position, position_of
 from pushdemo.push.shorten import shorten
 from pushdemo.wsgi.accepting import accepting
+from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.formats import preferred_wait
+from pushdemo.wsgi.handshake import HANDSHAKE, Upgrade, upgrade_of
 from pushdemo.wsgi.web import AnyETag, Request
 
 MOST = 4096  # characters
@@ -31,24 +32,9 @@ MOST_DIGITS = 18  # of a limit
 
 # The headers that are read here and by pushdemo.wsgi.cors.
 HEADERS = ("Accept", "Accept-Encoding", "Authorization", "Content-Type", "If-None-Match",
-           "Last-Event-ID", "Origin", "Prefer")  # fmt: skip
+           "Last-Event-ID", "Origin", "Prefer", *HANDSHAKE)  # fmt: skip
 PARAMETERS = ("format", "last_event_id", "limit")
 SEPARATOR = "+"  # of feeds' names
-
-
-class RequestError(Exception):
-    """A request that cannot be given what it asks for.
-
-    status: of the response, such as 404.
-    detail: what is wrong and what would be right, in one or two sentences for a person.
-    headers: what the response has besides.
-    """
-
-    def __init__(self, status: int, detail: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(detail)
-        self.status = HTTPStatus(status)
-        self.detail = detail
-        self.headers = list(headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +54,7 @@ class StreamRequest:
     accepts_gzip: whether the Accept-Encoding header names gzip.
     accepts_images: whether the Accept header names images. Their bytes are compressed already.
     is_image: whether an <img> asks: alone among a browser's requests it prefers an image.
+    upgrade: the WebSocket that it asks for; None for an ordinary response.
     """
 
     method: str
@@ -82,6 +69,7 @@ class StreamRequest:
     accepts_gzip: bool
     accepts_images: bool
     is_image: bool
+    upgrade: Upgrade | None = None
 
     def choose(self, names: Collection[str]) -> str | None:
         """The format for this request, out of those called `names`: the one that the query names,
@@ -123,6 +111,7 @@ def read(request: Request, feeds: str | None) -> StreamRequest:
         accepts_gzip=accepts.gzip,
         accepts_images=accepts.images,
         is_image=named is None and accepts.prefers_image,
+        upgrade=upgrade_of(request),
     )
 
 

@@ -22,13 +22,15 @@ from pushdemo.push.encode.document import Document
 from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.variants import images, named
+from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.engine import Engine
 from pushdemo.push.event import CannotCarry, Event
 from pushdemo.push.response import Headers, Response
 from pushdemo.push.shorten import shorten
 from pushdemo.push.stream import Stream, Streams, TooManyStreams, Watch
+from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.formats import FORMATS
-from pushdemo.wsgi.request import RequestError, StreamRequest
+from pushdemo.wsgi.request import StreamRequest
 
 # Seconds for which a client without a value is kept waiting for the first.
 PATIENCE = 30
@@ -131,6 +133,8 @@ class _Selection:
 
     def respond(self) -> WsgiResponse:
         newest = _newest(self._channels)
+        if self._asked.upgrade is not None:
+            return self._stream(WebSocket(self._asked.upgrade.deflate), newest)
         name = self._asked.choose(_formats(newest)) or self._refuse()
         if (retry_in := _retry_in(self._channels)) is not None:
             raise RequestError(503, _NO_VALUE, [("Retry-After", str(math.ceil(retry_in)))])
@@ -166,7 +170,7 @@ class _Selection:
         source = self._engine.combined.source(self._channels)
         if len(self._channels) > 1:
             framing = named(framing)
-        if self._asked.is_image:
+        if self._asked.is_image and self._asked.upgrade is None:
             framing = images(framing)
         if self._asked.method == "HEAD":
             return self._describe(framing, newest)
@@ -228,6 +232,9 @@ class _Selection:
         if not _carries(framing, newest):
             self._refuse()
         headers = [*self._headers]
+        if self._asked.upgrade is not None:
+            headers += self._asked.upgrade.headers()
+            return WsgiResponse("101 Switching Protocols", headers, [])
         if self._compresses(framing, newest):
             headers.append(("Content-Encoding", "gzip"))
         headers.append(("Content-Type", framing.content_type))
@@ -237,7 +244,7 @@ class _Selection:
 
     def _compresses(self, framing: Framing, newest: list[Event]) -> bool:
         asked = self._asked
-        if asked.limit is not None or not asked.accepts_gzip:
+        if asked.limit is not None or asked.upgrade is not None or not asked.accepts_gzip:
             return False
         # Images are compressed already.
         return _worth_compressing(framing, newest, unknown=not asked.accepts_images)

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from pushdemo.push.encode.document import DocumentFraming
 from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import Event
 from pushdemo.push.response import MakeHead, Response
 
@@ -68,7 +69,10 @@ class StreamAnswer:
     make_head: MakeHead
     fallbacks: Fallbacks
 
-    patience = PATIENCE
+    @property
+    def patience(self) -> float:
+        # A WebSocket carries everything, so there is nothing to wait for.
+        return 0.0 if isinstance(self.framing, WebSocket) else PATIENCE
 
     def begin(self, event: Event | None) -> Beginning:
         if event is not None and not event.frame(self.framing):

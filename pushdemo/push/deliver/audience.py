@@ -16,8 +16,10 @@ from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.position import Position
+from pushdemo.push.websocket.listener import Listener
 
 
 class Subscriber:
@@ -29,13 +31,15 @@ class Subscriber:
     reached: for a blocked client, the number of the last event of which something was sent; for a
         waiting one, of the last that it knows.
     rest: for a blocked client, what is still to be sent of a frame.
+    heard: listens to what it says, on a WebSocket; None on other streams, where it says nothing.
+    reply: for a blocked client, what it is owed after the rest of its frame.
     resume_from: where it left off, from its admission to its first event; and for a client that is
         blocked on an event without a number, the position of that event.
     seat: its index among the recipients of its audience; -1 while it is waiting or blocked.
     """
 
-    __slots__ = ("answer", "audience", "limit", "on_close", "reached", "rest", "resume_from",
-                 "seat", "sock")  # fmt: skip
+    __slots__ = ("answer", "audience", "heard", "limit", "on_close", "reached", "reply", "rest",
+                 "resume_from", "seat", "sock")  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +56,9 @@ class Subscriber:
         self.reached = subscription.reached
         self.resume_from: Position | None = subscription.resume_from
         self.rest: bytes | memoryview = b""
+        self.reply = b""
+        framing = subscription.framing
+        self.heard = Listener(framing.deflate) if isinstance(framing, WebSocket) else None
         self.seat = -1
 
 

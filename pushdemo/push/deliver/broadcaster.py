@@ -11,7 +11,7 @@ Rules:
   skipped.
 - A client that takes nothing for `send_timeout` seconds is dropped. One that closes its connection
   is noticed at once, by its end of file. What a client sends after its request is read and thrown
-  away.
+  away; on a WebSocket it is answered.
 - An audience to which nothing was sent for `heartbeat` seconds is sent a heartbeat, so that proxies
   keep the connections, and dead connections are found.
 - A client whose response cannot begin before there is an event *waits*, for as long as its answer
@@ -376,7 +376,9 @@ class Broadcaster:
         """Read and write what one client's socket is ready for."""
         try:
             if mask & selectors.EVENT_READ:
-                self._connections.listen(subscriber)
+                said = self._connections.listen(subscriber)
+                if said and subscriber.heard is not None:
+                    self._delivery.hear(subscriber, subscriber.heard.receive(said))
             if mask & selectors.EVENT_WRITE and self._connections.is_blocked(subscriber):
                 self._delivery.resume(subscriber)
         except Exception as error:

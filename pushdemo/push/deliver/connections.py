@@ -77,11 +77,16 @@ class Connections:
             return False
         return True
 
-    def listen(self, subscriber: Subscriber) -> None:
-        """Read what a client sends. It is thrown away; an end of file ends its stream."""
+    def listen(self, subscriber: Subscriber) -> bytes:
+        """Read what a client sends. An end of file ends its stream, and so does too much at a time;
+        nothing is returned then."""
         received = receive(subscriber.sock, CHATTER)
-        if received is not None and (not received or len(received) == CHATTER):
+        if received is None:
+            return b""
+        if not received or len(received) == CHATTER:
             self.drop(subscriber)
+            return b""
+        return received
 
     def block(self, subscriber: Subscriber, rest: bytes | memoryview, reached: int) -> None:
         """A client took less than it was sent: it is sent nothing until its socket can be written

@@ -46,6 +46,8 @@ def depart(audiences: Iterable[Audience], blocked: Mapping[Subscriber, float]) -
     for audience in audiences:
         ready, limited = audience.ready[ALL], audience.limited[ALL]
         waiting = list(by_answer(audience.waiting))
+        members = [*ready, *limited, *(one for some in waiting for one in some)]
+        members += blocked_of[audience]
         states.append(
             AudienceState(
                 feeds=tuple(audience.source.name.split("+")),
@@ -57,10 +59,14 @@ def depart(audiences: Iterable[Audience], blocked: Mapping[Subscriber, float]) -
                 limited=tuple(subscriber.limit or 0 for subscriber in limited),
                 waiting=tuple(_waiting(audience, some) for some in waiting),
                 blocked=tuple(_blocked(one, blocked[one]) for one in blocked_of[audience]),
+                heard=tuple(
+                    (number, one.heard.unfinished)
+                    for number, one in enumerate(members)
+                    if one.heard is not None and one.heard.unfinished
+                ),
             )
         )
-        members = [*ready, *limited, *(one for some in waiting for one in some)]
-        socks += [subscriber.sock for subscriber in (*members, *blocked_of[audience])]
+        socks += [subscriber.sock for subscriber in members]
     return Departing(tuple(states), socks)
 
 
@@ -79,7 +85,8 @@ def _blocked(one: Subscriber, deadline: float) -> BlockedState:
         assert isinstance(whole, bytes)
         start = len(whole) - len(frame)
         frame = whole
-    return BlockedState(frame, start, one.reached, one.limit, one.resume_from, deadline)
+    return BlockedState(frame, start, one.reached, one.limit, one.resume_from, deadline,
+                        one.reply)  # fmt: skip
 
 
 class Arriving:
@@ -105,6 +112,7 @@ class Arriving:
     def arrive(self, state: AudienceState, source: Source, socks: list[socket.socket]) -> Audience:
         """The clients of one audience."""
         coming = iter(socks)
+        before = len(self.members)
         plain = Subscription(source, state.framing)
         ready = self._admit(islice(coming, state.ready), plain)
         audience = self._audiences.admit(Newcomers([], plain))
@@ -124,7 +132,12 @@ class Arriving:
                 subscriber.rest = memoryview(one.frame)[one.start :]
                 subscriber.reached = one.reached
                 subscriber.resume_from = one.resume_from
+                subscriber.reply = one.reply
                 self._blocked.append((subscriber, one.deadline))
+        for number, unfinished in state.heard:
+            listener = self.members[before + number].heard
+            if listener is not None:
+                listener.receive(unfinished)  # there is no whole message in it
         audience.sent = state.sent
         audience.reached = state.reached
         audience.told.update(state.told)

@@ -14,10 +14,14 @@ from pushdemo.push.deliver.connections import Connections
 from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event
-from pushdemo.push.position import position_of
+from pushdemo.push.position import Position, position_of
+from pushdemo.push.websocket.listener import Heard
 
 # Bytes up to which a copy costs less than a second packet.
 SMALL = 16 * 1024
+
+# What a client that is blocked may be owed, in bytes: it has to read before it asks for more.
+MOST_REPLY = 4096
 
 ALL = slice(None)  # seats
 
@@ -95,6 +99,55 @@ class Delivery:
         # At most ten times a second: each of ten thousand may have a deadline of its own.
         self.due = max(now + 0.1, later)
 
+    def hear(self, subscriber: Subscriber, heard: Heard) -> None:
+        """A client of a WebSocket has said something: answer, end it, or go on from where it left
+        off."""
+        audience = subscriber.audience
+        if audience is None or subscriber.answer is not None:  # it may not speak before us
+            self._connections.drop(subscriber)
+            return
+        if subscriber.seat < 0:  # blocked: between two frames, and not in the middle of one
+            subscriber.reply += heard.reply
+            if heard.resume_from is not None:
+                subscriber.resume_from = heard.resume_from
+            if heard.ends or len(subscriber.reply) > MOST_REPLY:
+                self._connections.drop(subscriber)
+            return
+        recipients = audience.recipients(subscriber)
+        seat = slice(subscriber.seat, subscriber.seat + 1)
+        if heard.reply:
+            self._send(recipients, seat, heard.reply, audience.reached)
+        if heard.ends:
+            self._connections.drop(subscriber)
+        elif heard.resume_from is not None:
+            if subscriber.seat < 0:
+                subscriber.resume_from = heard.resume_from
+            else:
+                self._go_back(audience, subscriber, heard.resume_from)
+
+    def _go_back(self, audience: Audience, subscriber: Subscriber, position: Position) -> None:
+        """Send a client what came after a position, whatever it was sent before."""
+        head, missed = b"", audience.source.resume(position)
+        if missed is None:
+            missed, head = audience.source.state(), audience.framing.reset
+        self._one_by_one(audience, subscriber, audience.sent_of(missed), head)
+
+    def _one_by_one(
+        self, audience: Audience, subscriber: Subscriber, events: list[Event], head: bytes = b""
+    ) -> None:
+        """Send a client of an audience these events, as far as it takes them."""
+        for event in events:
+            if subscriber.seat < 0:
+                return
+            recipients = audience.recipients(subscriber)
+            seat = slice(subscriber.seat, subscriber.seat + 1)
+            if self._deliver(audience, recipients, seat, event, head) and not event.sequence:
+                subscriber.resume_from = position_of(event.id)
+            head = b""
+        if head and subscriber.seat >= 0:
+            seat = slice(subscriber.seat, subscriber.seat + 1)
+            self._send(audience.recipients(subscriber), seat, head, audience.reached)
+
     def dismiss(self, subscriber: Subscriber, milliseconds: int) -> None:
         """Tell a client when to come back, and hang up. One that is blocked cannot be told."""
         audience = subscriber.audience
@@ -124,6 +177,11 @@ class Delivery:
             self._end([subscriber])
             if subscriber.seat < 0:
                 return  # blocked again, or gone
+        reply, subscriber.reply = subscriber.reply, b""
+        if reply:
+            self._send(recipients, seat, reply, subscriber.reached)
+            if subscriber.seat < 0:
+                return
         resume_from, subscriber.resume_from = subscriber.resume_from, None
         missed = audience.source.since(subscriber.reached)
         head = b""

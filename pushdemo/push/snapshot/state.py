@@ -16,6 +16,7 @@ from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.image import Images
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import Event, FeedStatus, Value
 from pushdemo.push.head import Head
 from pushdemo.push.position import Position
@@ -108,6 +109,7 @@ class BlockedState(NamedTuple):
     """A client that is not ready to be written to.
 
     frame, start: what it is being sent, and how many bytes of that it has.
+    reply: what it is owed after that.
     deadline: when it is given up, in seconds.
     """
 
@@ -117,6 +119,7 @@ class BlockedState(NamedTuple):
     limit: int | None
     resume_from: Position | None
     deadline: float
+    reply: bytes = b""
 
 
 class AudienceState(NamedTuple):
@@ -128,6 +131,8 @@ class AudienceState(NamedTuple):
     told: the number of the last status of each feed that they were told of.
     ready: how many get each event without an end.
     limited: how many events each of the others is still to get.
+    heard: of WebSockets, what came of some of them and is not dealt with, by their number in that
+        order.
     """
 
     feeds: tuple[str, ...]
@@ -139,6 +144,7 @@ class AudienceState(NamedTuple):
     limited: tuple[int, ...]
     waiting: tuple[WaitingState, ...]
     blocked: tuple[BlockedState, ...]
+    heard: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def members(self) -> int:
@@ -169,7 +175,7 @@ class OfferState(NamedTuple):
 
 VOCABULARY = Vocabulary(
     {
-        Framing: (EventStream, NdJson, Multipart, Images, Gzip, DocumentFraming),
+        Framing: (EventStream, NdJson, Multipart, Images, Gzip, DocumentFraming, WebSocket),
         Answer: (StreamAnswer, PollAnswer),
         MakeHead: (Head,),
     }
