@@ -3,7 +3,8 @@ tests.takeovers, or make takeovers.
 
 Streams of three formats, of gzip and of WebSockets are recorded, some by clients that stop reading
 for a while. A server is reloaded again and again; then its successor crashes, at each step of the
-protocol. At the end the checker of tests/judging.py judges what each client saw, and no stream may have ended.
+protocol. At the end the checker of tests/judging.py judges what each client saw, and no stream may
+have ended.
 """
 
 from __future__ import annotations

@@ -362,3 +362,54 @@ def test_our_class_reads_what_an_img_does(tab: Browser, scripted: ScriptedServer
         value = Value(payload_of((png(colour), "image/png")), computed=1.0, fresh_until=0)
         stream.send(framing.encode(Event(count, f"e-{count}", "plot", value)))
         tab.wait_for(f"sizes.length === {count} && sizes.at(-1) === {len(png(colour))}")
+
+
+# WebSocket. `seen` has the value of each message, or how many bytes it has.
+
+OPEN = """(() => {
+  window.seen = [];
+  window.socket = new WebSocket(location.origin.replace('http', 'ws') + '%s');
+  socket.binaryType = 'arraybuffer';
+  socket.onmessage = ({ data }) =>
+    seen.push(typeof data === 'string' ? JSON.parse(data).value : data.byteLength);
+  socket.onclose = ({ code }) => { window.closed = code; };
+})()"""
+
+
+def test_a_web_socket_gets_each_value(tab: Browser, told: Told, serving: Serving) -> None:
+    told.tell("text", b"before")
+    tab.open(f"{serving.url}/blank.html")
+    tab.evaluate(OPEN % "/server/index/text")
+    values = ["before", "two\nlines", "caf\u00e9 \U0001f600", "long " * 10_000]
+    for value in values:
+        told.tell("text", value.encode())
+        tab.wait_for(f"seen.at(-1) === {value!r}")
+    assert tab.evaluate("seen.length") == 4
+    assert "permessage-deflate" in tab.evaluate("socket.extensions")
+    tab.evaluate("socket.close(1000)")
+    tab.wait_for("window.closed === 1000")
+
+
+def test_a_web_socket_gets_bytes_and_its_end(tab: Browser, told: Told, serving: Serving) -> None:
+    told.tell("plot", b"\x89PNG and more")
+    tab.open(f"{serving.url}/blank.html")
+    tab.evaluate(OPEN % "/server/index/plot?limit=1")
+    tab.wait_for("seen[0] === 13")
+    tab.wait_for("window.closed === 1000")
+
+
+def test_a_browser_has_more_web_sockets_than_six(
+    tab: Browser, told: Told, serving: Serving
+) -> None:
+    told.tell("text", b"many")
+    tab.open(f"{serving.url}/blank.html")
+    tab.evaluate("""(() => {
+      window.counts = Array(30).fill(0);
+      window.sockets = counts.map((_, n) => {
+        const socket = new WebSocket(location.origin.replace('http', 'ws') + '/server/index/clock');
+        socket.onmessage = () => { counts[n] += 1; };
+        return socket;
+      });
+    })()""")
+    tab.wait_for("counts.every((count) => count >= 2)")
+    tab.evaluate("sockets.forEach((socket) => socket.close())")

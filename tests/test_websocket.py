@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +47,8 @@ from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.handshake import check_origin, upgrade_of
 from pushdemo.wsgi.web import Request
 from tests.servers import HANG, until
+from tests.test_other_clients import NODE, installed_in_node
+from tests.wsgi_servers import GUNICORN, PYTHON, WsgiServer, uwsgi, write_application
 
 MASK = b"\x01\x02\x03\x04"
 
@@ -454,6 +458,26 @@ def test_the_client_websocket_client(serving: Serving) -> None:
     until(lambda: serving.push.engine.open_now == 0, "its end")
 
 
+def test_the_client_ws_of_node(serving: Serving) -> None:
+    if not installed_in_node():
+        if os.environ.get("CI"):
+            pytest.fail("node or its clients are not there")
+        pytest.skip("node or its clients are not there")
+    program = str(NODE / "clients.js")
+    # It offers permessage-deflate by itself.
+    with subprocess.Popen(
+        ["node", program, "ws", serving.url + "/x?limit=3"], stdout=subprocess.PIPE, text=True
+    ) as node:
+        assert node.stdout is not None
+        until(lambda: serving.push.engine.open_now == 1, "the client")
+        for number in range(3):
+            serving.push.publish("x", {"number": number})
+            kind, event_id, value = json.loads(node.stdout.readline())
+            assert (kind, value) == ("message", {"number": number})
+            assert event_id
+        assert json.loads(node.stdout.readline()) == ["close", None, 1000]
+
+
 def test_where_it_left_off_in_the_address_and_in_a_message(serving: Serving) -> None:
     ids = [serving.push.publish("x", number) for number in range(4)]
     with serving.connect(f"/x?last_event_id={ids[1]}") as client:
@@ -589,3 +613,58 @@ def test_the_accept_is_of_the_key() -> None:
     assert upgrade is not None
     assert upgrade.accept == base64.b64encode(digest).decode()
     assert websocket.NORMAL == 1000
+
+
+# Servers of others
+
+APPLICATION = """
+from flask import Flask, request
+from pushdemo import Push
+
+push = Push()
+push.pushed_feed("x")
+app = Flask(__name__)
+app.wsgi_app = push.middleware(app.wsgi_app)
+
+@app.get("/live")
+@app.route("/live", websocket=True)
+def live():
+    return push.flask(request, "x")
+
+@app.post("/publish")
+def publish():
+    return push.publish("x", request.get_data(as_text=True))
+"""
+COMMANDS = {
+    "gunicorn sync": (*GUNICORN, "application:app"),
+    "gunicorn gthread": (*GUNICORN, "-k", "gthread", "--threads", "2", "application:app"),
+    "gunicorn gevent": (*GUNICORN, "-k", "gevent", "application:app"),
+    "pushdemo run": (
+        *PYTHON, "pushdemo", "run", "application:push", "--", *GUNICORN, "-w", "2",
+        "application:app",
+    ),
+    "uWSGI": uwsgi("--http-socket", "127.0.0.1:0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_the_server_that_is_there_already(tmp_path: Path, kind: str) -> None:
+    write_application(tmp_path, APPLICATION)
+    with WsgiServer(tmp_path, *COMMANDS[kind]) as server:
+        host, port = server.address
+        with connect(f"ws://{host}:{port}/live", open_timeout=HANG, close_timeout=HANG) as client:
+            for number in range(3):
+                assert server.ask("/publish", "POST", f"value {number}")[0] == 200
+                assert value(client.recv(HANG)) == f"value {number}"
+            assert client.ping().wait(HANG)
+        assert client.close_code == 1000
+
+
+def test_a_server_whose_connections_stay_says_so(tmp_path: Path) -> None:
+    write_application(tmp_path, APPLICATION)
+    command = (*PYTHON, "waitress", "--listen=127.0.0.1:0", "application:app")
+    with WsgiServer(tmp_path, *command) as server:
+        host, port = server.address
+        with pytest.raises(WebSocketBadStatusException) as refused:
+            websocket_client.create_connection(f"ws://{host}:{port}/live", timeout=HANG)
+        assert refused.value.status_code == 501

@@ -29,6 +29,16 @@ function lines(parser) {
 }
 
 const clients = {
+  async ws() {
+    const { WebSocket } = await import('ws');
+    const socket = new WebSocket(url);
+    socket.on('message', (data) => {
+      const { event, id, value } = JSON.parse(data);
+      print(event, id, value);
+    });
+    socket.on('close', (code) => print('close', null, code));
+  },
+
   async eventsource() {
     const { EventSource } = await import('eventsource');
     listen(new EventSource(url));
