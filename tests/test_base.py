@@ -499,6 +499,16 @@ def test_abort_sends_its_headers(serve: Serve) -> None:
         assert answer.headers["Retry-After"] == "5"
 
 
+def test_abort_knows_the_status_codes_that_webob_does_not(serve: Serve) -> None:
+    class Page(BaseController):
+        def index(self) -> None:
+            abort(426, "Later.", [("Upgrade", "websocket")])
+
+    with Answer(serve(Page), "/page") as answer:
+        assert answer.status == 426
+        assert answer.headers["Upgrade"] == "websocket"
+
+
 def test_an_error_keeps_the_response_s_cookies(serve: Serve) -> None:
     class Page(BaseController):
         def index(self) -> None:

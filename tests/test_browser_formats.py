@@ -372,7 +372,7 @@ OPEN = """(() => {
   socket.binaryType = 'arraybuffer';
   socket.onmessage = ({ data }) =>
     seen.push(typeof data === 'string' ? JSON.parse(data).value : data.byteLength);
-  socket.onclose = ({ code }) => { window.closed = code; };
+  socket.onclose = ({ code }) => { window.ended = code; };
 })()"""
 
 
@@ -387,7 +387,7 @@ def test_a_web_socket_gets_each_value(tab: Browser, told: Told, serving: Serving
     assert tab.evaluate("seen.length") == 4
     assert "permessage-deflate" in tab.evaluate("socket.extensions")
     tab.evaluate("socket.close(1000)")
-    tab.wait_for("window.closed === 1000")
+    tab.wait_for("window.ended === 1000")
 
 
 def test_a_web_socket_gets_bytes_and_its_end(tab: Browser, told: Told, serving: Serving) -> None:
@@ -395,7 +395,7 @@ def test_a_web_socket_gets_bytes_and_its_end(tab: Browser, told: Told, serving: 
     tab.open(f"{serving.url}/blank.html")
     tab.evaluate(OPEN % "/server/index/plot?limit=1")
     tab.wait_for("seen[0] === 13")
-    tab.wait_for("window.closed === 1000")
+    tab.wait_for("window.ended === 1000")
 
 
 def test_a_browser_has_more_web_sockets_than_six(

@@ -33,7 +33,17 @@ def abort(
     status_code: int, detail: str = "", headers: Iterable[tuple[str, str]] | None = None
 ) -> NoReturn:
     """End the action with an error page. `detail` says what to do about it."""
-    raise status_map[status_code](detail=detail, headers=headers)
+    raise _error_of(status_code)(detail=detail, headers=headers)
+
+
+def _error_of(status_code: int) -> type[WSGIHTTPException]:
+    """The class of an HTTP error; made here for those that WebOb has none for, such as 426."""
+    kind: type[WSGIHTTPException] | None = status_map.get(status_code)
+    if kind is not None:
+        return kind
+    status = HTTPStatus(status_code)
+    members = {"code": status.value, "title": status.phrase, "explanation": status.description}
+    return type(f"HTTP{status.value}", (WSGIHTTPException,), members)
 
 
 def redirect(location: str, code: int = HTTPStatus.FOUND) -> NoReturn:

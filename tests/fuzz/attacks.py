@@ -6,10 +6,18 @@ from functools import lru_cache
 from itertools import accumulate
 from random import Random
 
-from tests.fuzz import asks, heads, phases
+from tests.fuzz import asks, heads, phases, sockets
 from tests.fuzz.steps import ATTACKS, Attack, Facts, Script
 
-__all__ = ["NAMES", "asks", "heads", "kind_of", "phases", "script_of"]  # the modules register
+__all__ = [
+    "NAMES",
+    "asks",
+    "heads",
+    "kind_of",
+    "phases",
+    "script_of",
+    "sockets",
+]  # the modules register
 
 NAMES = tuple(ATTACKS)
 
