@@ -14,6 +14,7 @@ from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
+from pushdemo.push.deliver.audience import Subscriber
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.deliver.connections import CHATTER
 from pushdemo.push.deliver.subscription import Subscription
@@ -550,16 +551,16 @@ def test_one_that_cannot_be_watched_is_hung_up_on_and_the_others_are_not(
 ) -> None:
     stage.publish("one")
     assert stage.attach("first").line() == "open\n"
-    register = stage.broadcaster._selector.register
+    register = stage.broadcaster._watched.register
     left = [1]
 
-    def fails_once(sock: socket.socket, mask: int, data: object) -> object:
+    def fails_once(sock: socket.socket, mask: int, data: Subscriber | None) -> None:
         if left:
             left.pop()
             raise OSError("no space")
-        return register(sock, mask, data)
+        register(sock, mask, data)
 
-    monkeypatch.setattr(stage.broadcaster._selector, "register", fails_once)
+    monkeypatch.setattr(stage.broadcaster._watched, "register", fails_once)
     unlucky, lucky = stage.attach_all(2, "unlucky")
     assert [lucky.line(), lucky.line()] == ["open\n", "one\n"]
     assert unlucky.rest() == ""

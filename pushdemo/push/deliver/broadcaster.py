@@ -27,7 +27,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import selectors
 import socket
 import threading
 import time
@@ -44,6 +43,7 @@ from pushdemo.push.deliver.delivery import Delivery
 from pushdemo.push.deliver.draining import Draining, come_back_in
 from pushdemo.push.deliver.sockets import tune
 from pushdemo.push.deliver.subscription import Subscription
+from pushdemo.push.deliver.watched import READ, WRITE, Watched, watched
 from pushdemo.push.failure import failure_of
 from pushdemo.push.gate import PATIENCE, Gate, Gone, Standstill
 from pushdemo.push.loop import Health, Loop
@@ -254,11 +254,11 @@ class Broadcaster:
         self._closed = True
         if not self._started:
             return
-        watched = [key.data.sock for key in self._selector.get_map().values() if key.data]
+        served = [one.sock for one in self._watched if one is not None]
         arrived = [one.sock for newcomers in self._newcomers for one in newcomers.subscribers]
         # Before the sockets: the list of what is watched is shared with the other process.
-        self._selector.close()
-        for sock in (self._waking, self._waker, *watched, *arrived):
+        self._watched.close()
+        for sock in (self._waking, self._waker, *served, *arrived):
             sock.close()
 
     def _start(self) -> None:
@@ -268,13 +268,13 @@ class Broadcaster:
 
     def _prepare(self) -> None:
         if not self._started:
-            self._selector = selectors.DefaultSelector()
+            self._watched: Watched[Subscriber | None] = watched()
             self._waking, self._waker = socket.socketpair()
             self._waking.setblocking(False)
             self._waker.setblocking(False)
-            self._selector.register(self._waking, selectors.EVENT_READ)
+            self._watched.register(self._waking, READ, None)
             self._connections = Connections(
-                self._selector, self._audiences, self._send_timeout, self._clock
+                self._watched, self._audiences, self._send_timeout, self._clock
             )
             self._delivery = Delivery(self._connections, self._clock)
             self._started = True
@@ -297,7 +297,7 @@ class Broadcaster:
     def _end(self) -> None:
         self._admit()
         self._connections.drop_all()
-        self._selector.close()
+        self._watched.close()
         self._waking.close()
         self._waker.close()
 
@@ -311,15 +311,15 @@ class Broadcaster:
             raise
 
     def _take_turn(self) -> None:
-        ready = self._selector.select(self._idle())
+        ready = self._watched.select(self._idle())
         # News first, before the calls that let the interpreter's lock go for one client each.
         self._broadcast()
-        for key, mask in ready:
-            if key.data is None:
+        for subscriber, mask in ready:
+            if subscriber is None:
                 self._waking.recv(WAKES)
                 self._woken = False  # and then the notes are looked for once more, in _idle
             else:
-                self._attend(key.data, mask)
+                self._attend(subscriber, mask)
         self._admit()
         self._broadcast()  # what has come meanwhile ends a silence
         now = self._clock()
@@ -375,11 +375,11 @@ class Broadcaster:
     def _attend(self, subscriber: Subscriber, mask: int) -> None:
         """Read and write what one client's socket is ready for."""
         try:
-            if mask & selectors.EVENT_READ:
+            if mask & READ:
                 said = self._connections.listen(subscriber)
                 if said and subscriber.heard is not None:
                     self._delivery.hear(subscriber, subscriber.heard.receive(said))
-            if mask & selectors.EVENT_WRITE and self._connections.is_blocked(subscriber):
+            if mask & WRITE and self._connections.is_blocked(subscriber):
                 self._delivery.resume(subscriber)
         except Exception as error:
             self._connections.fail([subscriber], error)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import selectors
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pushdemo.push.deliver.audience import Audiences, Subscriber
 from pushdemo.push.deliver.sockets import receive
+from pushdemo.push.deliver.watched import READ, WRITE, Watched
 from pushdemo.push.failure import failure_of
 
 log = logging.getLogger(__name__)
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 # dropped.
 CHATTER = 4096
 
-BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
+BOTH = READ | WRITE
 
 
 class Connections:
     """See the module.
 
-    selector: watches the sockets, whose data are their Subscriber.
+    watched: the sockets, which stand for their Subscriber, and one that wakes the thread.
     audiences: those that a client leaves when its connection ends.
     send_timeout: seconds after which a client that takes nothing is dropped.
     clock: monotonic seconds.
@@ -34,12 +34,12 @@ class Connections:
 
     def __init__(
         self,
-        selector: selectors.BaseSelector,
+        watched: Watched[Subscriber | None],
         audiences: Audiences,
         send_timeout: float,
         clock: Callable[[], float],
     ) -> None:
-        self._selector = selector
+        self._watched = watched
         self._audiences = audiences
         self._send_timeout = send_timeout
         self._clock = clock
@@ -58,11 +58,11 @@ class Connections:
     @property
     def some(self) -> bool:
         """Whether there are any clients."""
-        return len(self._selector.get_map()) > 1  # beside what wakes the thread
+        return len(self._watched) > 1  # beside what wakes the thread
 
     def everybody(self) -> list[Subscriber]:
         """All clients."""
-        return [key.data for key in self._selector.get_map().values() if key.data is not None]
+        return [one for one in self._watched if one is not None]
 
     def is_blocked(self, subscriber: Subscriber) -> bool:
         return subscriber in self._blocked
@@ -71,7 +71,7 @@ class Connections:
         """Watch a new client's socket. Returns False, and drops the client, where the system
         cannot."""
         try:
-            self._selector.register(subscriber.sock, selectors.EVENT_READ, subscriber)
+            self._watched.register(subscriber.sock, READ, subscriber)
         except (OSError, ValueError) as error:
             self.fail([subscriber], error)
             return False
@@ -100,7 +100,7 @@ class Connections:
         subscriber.reached = reached
         subscriber.audience.recipients(subscriber).remove(subscriber)
         self._blocked[subscriber] = self._clock() + self._send_timeout
-        self._selector.modify(subscriber.sock, BOTH, subscriber)
+        self._watched.modify(subscriber.sock, BOTH, subscriber)
 
     def go_on(self, blocked: Iterable[tuple[Subscriber, float]]) -> None:
         """Clients that are watched have been blocked for a while: each until it is given up, the
@@ -108,12 +108,12 @@ class Connections:
         for subscriber, deadline in blocked:
             if subscriber.sock.fileno() >= 0:
                 self._blocked[subscriber] = deadline
-                self._selector.modify(subscriber.sock, BOTH, subscriber)
+                self._watched.modify(subscriber.sock, BOTH, subscriber)
 
     def unblock(self, subscriber: Subscriber) -> None:
         """Its socket can be written to."""
         del self._blocked[subscriber]  # if it is blocked again, it is the last of them
-        self._selector.modify(subscriber.sock, selectors.EVENT_READ, subscriber)
+        self._watched.modify(subscriber.sock, READ, subscriber)
 
     def drop_late(self, now: float) -> None:
         """Drop the blocked clients that have taken nothing for too long."""
@@ -136,7 +136,7 @@ class Connections:
         if subscriber.sock.fileno() < 0:
             return  # dropped before, in this same turn
         with contextlib.suppress(KeyError, ValueError, OSError):  # it was never registered
-            self._selector.unregister(subscriber.sock)
+            self._watched.unregister(subscriber.sock)
         subscriber.sock.close()
         self._blocked.pop(subscriber, None)
         self._audiences.leave(subscriber)
