@@ -9,7 +9,7 @@ SEED ?= 1
 COMPILED = pushdemo/push/deliver/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
-.PHONY: serve test lint types tests fuzz deploys takeovers servers sanitize bench cores packages clean
+.PHONY: serve test lint types tests fuzz deploys takeovers servers sanitize bench cores churn packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -58,6 +58,10 @@ bench: $(VENV)/.installed-bench
 # One event by one thread and by two, beside nginx's: ten minutes, on a machine that does nothing else.
 cores: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.cores --rounds $(ROUNDS)
+
+# Clients that come and go by the thousand a second, beside others: five minutes, likewise.
+churn: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.churn --rounds $(ROUNDS)
 
 packages:
 	PYTHON="$(PYTHON)" tools/install-packages

@@ -56,9 +56,9 @@ GROWING = (FLOOR, OURS, PURE, NCHAN)
 
 
 def compile_programs(directory: Path, *options: str) -> None:
-    """crowd and bare, in `directory`."""
+    """crowd, churn and bare, in `directory`."""
     directory.mkdir(exist_ok=True)
-    for name in ("crowd", "bare"):
+    for name in ("crowd", "churn", "bare"):
         source, program = HERE / f"{name}.c", directory / name
         command = ["cc", "-O2", "-std=gnu11", *options, "-o", str(program), str(source)]
         try:
