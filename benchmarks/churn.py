@@ -1,11 +1,11 @@
 """A storm of clients that come and go while events flow to others: python -m benchmarks.churn
 
-In each round a server is measured with standing clients alone, and with a storm beside them: how many
-come and go in a second, what each costs the server, and how long the last standing client waits for
-an event.
+In each round a server is measured with standing clients alone, and with a storm beside them: how
+many come and go in a second, what each costs the server, and how long the last standing client
+waits for an event.
 
-The server has one core, and all clients have the other. The storm takes all of that core that it can
-get, so a standing client waits for its own side, too.
+The server has one core, and all clients have the other. The storm takes all of that core that it
+can get, so a standing client waits for its own side, too.
 """
 
 from __future__ import annotations
