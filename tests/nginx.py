@@ -36,6 +36,14 @@ http {{
 }}
 """
 PROXY = "        location {path} {{ proxy_pass {url}; }}"
+SOCKET = """\
+        location {path} {{
+            proxy_pass {url};
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+        }}"""
 GATEWAY = """\
         location {path} {{
             {protocol}_pass {address};
@@ -54,7 +62,8 @@ class Nginx:
 
     locations: where requests go, by what nginx's `location` has. A URL with a path, if only `/`,
         replaces the part of the path that matches. `uwsgi://HOST:PORT` and
-        `fastcgi://HOST:PORT` are servers that speak those protocols.
+        `fastcgi://HOST:PORT` are servers that speak those protocols, and `ws://HOST:PORT` is one
+        for WebSockets.
     """
 
     def __init__(self, directory: Path, locations: Mapping[str, str]) -> None:
@@ -98,6 +107,8 @@ def _location(path: str, url: str) -> str:
     protocol, _, address = url.partition("://")
     if protocol == "http":
         return PROXY.format(path=path, url=url)
+    if protocol == "ws":
+        return SOCKET.format(path=path, url=f"http://{address}")
     return GATEWAY.format(path=path, protocol=protocol, address=address)
 
 

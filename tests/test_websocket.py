@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from websocket import WebSocketBadStatusException
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from pushdemo import Push
 from pushdemo.push.compute.payload import Blob, Data, Text
@@ -46,6 +47,7 @@ from pushdemo.servers.paste_http import Server
 from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.handshake import check_origin, upgrade_of
 from pushdemo.wsgi.web import Request
+from tests.nginx import Nginx
 from tests.servers import HANG, until
 from tests.test_other_clients import NODE, installed_in_node
 from tests.wsgi_servers import GUNICORN, PYTHON, WsgiServer, uwsgi, write_application
@@ -658,6 +660,17 @@ def test_the_server_that_is_there_already(tmp_path: Path, kind: str) -> None:
                 assert value(client.recv(HANG)) == f"value {number}"
             assert client.ping().wait(HANG)
         assert client.close_code == 1000
+
+
+def test_behind_nginx(serving: Serving, tmp_path: Path) -> None:
+    with Nginx(tmp_path, {"/x": f"ws://{serving.server.authority}"}) as nginx:
+        url = nginx.url.replace("http", "ws")
+        with connect(f"{url}/x", origin=Origin(nginx.url), open_timeout=HANG) as client:
+            serving.push.publish("x", "through")
+            assert value(client.recv(HANG)) == "through"
+        with pytest.raises(WebSocketBadStatusException):
+            websocket_client.create_connection(f"{url}/x", origin="http://evil.example")
+    until(lambda: serving.push.engine.open_now == 0, "its end")
 
 
 def test_a_server_whose_connections_stay_says_so(tmp_path: Path) -> None:
