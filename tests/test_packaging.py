@@ -52,7 +52,9 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
     files = {
         str(path.relative_to(CHECKOUT))
         for path in (CHECKOUT / "pushdemo").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".c", ".h", ".so")
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.suffix not in (".c", ".h", ".so")
     }
     assert {
         "pushdemo/py.typed",

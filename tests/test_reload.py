@@ -93,7 +93,8 @@ class Served:
             )
         self.processes.append(process)
         if listening:
-            until(lambda: listens(self.port), f"a server\n{self.output}")  # and not yet serves
+            until(lambda: listens(self.port), f"a server\n{self.output}")
+            self.says("serving on")
         return process
 
     @property

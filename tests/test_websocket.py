@@ -519,6 +519,38 @@ def test_what_is_not_understood_closes_the_connection_of_that_client_alone(
         assert value(good.recv(HANG)) == 1
 
 
+def raw(serving: Serving, target: str) -> socket.socket:
+    """A connection on which a WebSocket was asked for."""
+    sock = socket.create_connection(serving.server.address, timeout=HANG)
+    sock.sendall(
+        f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    return sock
+
+
+def test_a_connection_is_closed_when_the_client_has_closed_it_too(serving: Serving) -> None:
+    """Firefox takes nothing of what comes in one packet with 101 and the end."""
+    serving.push.publish("x", 1)
+    with raw(serving, "/x?limit=1") as sock:
+        got = b""
+        while not got.endswith(close_frame(1000)):
+            got += sock.recv(4096)
+        sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        sock.settimeout(HANG)
+        sock.sendall(masked(CLOSE, b"\x03\xe8"))
+        assert sock.recv(1) == b""
+    until(lambda: serving.push.engine.open_now == 0, "its end")
+
+
+def test_who_does_not_close_is_not_waited_for_ever(serving: Serving) -> None:
+    serving.push.publish("x", 1)
+    with raw(serving, "/x?limit=1"):
+        until(lambda: serving.push.engine.open_now == 0, "its end")
+
+
 def test_a_slow_client_gets_its_pong_between_two_frames(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

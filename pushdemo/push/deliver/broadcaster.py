@@ -363,7 +363,7 @@ class Broadcaster:
         if not due:
             return None
         idle = min(self._delivery.due, *due) - self._clock()
-        return max(0.0, min(idle, 1.0) if self._connections.some_blocked else idle)
+        return max(0.0, min(idle, 1.0) if self._connections.some_late else idle)
 
     def _broadcast(self) -> None:
         for _ in range(len(self._news)):

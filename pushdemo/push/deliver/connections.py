@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 # A client of a stream sends nothing after its request. One that sends this many bytes at a time is
 # dropped.
 CHATTER = 4096
+# Seconds for a client of a WebSocket to close it, when we have.
+LINGER = 2.0
 
 BOTH = READ | WRITE
 
@@ -45,10 +47,13 @@ class Connections:
         self._clock = clock
         # Blocked clients, and when each is given up, the soonest first.
         self._blocked: dict[Subscriber, float] = {}
+        # And those that were told that their stream ends, and have not said so themselves.
+        self._lingering: dict[Subscriber, float] = {}
 
     @property
-    def some_blocked(self) -> bool:
-        return bool(self._blocked)
+    def some_late(self) -> bool:
+        """Whether there are clients that are given up after a while."""
+        return bool(self._blocked or self._lingering)
 
     @property
     def blocked(self) -> Mapping[Subscriber, float]:
@@ -83,7 +88,7 @@ class Connections:
         received = receive(subscriber.sock, CHATTER)
         if received is None:
             return b""
-        if not received or len(received) == CHATTER:
+        if not received or len(received) == CHATTER or subscriber in self._lingering:
             self.drop(subscriber)
             return b""
         return received
@@ -115,8 +120,20 @@ class Connections:
         del self._blocked[subscriber]  # if it is blocked again, it is the last of them
         self._watched.modify(subscriber.sock, READ, subscriber)
 
+    def linger(self, subscriber: Subscriber) -> None:
+        """A client of a WebSocket was sent a close frame, and is to answer that: whoever closes the
+        connection at once may take the frames before it back (RFC 6455, section 7.1.1)."""
+        if subscriber.seat >= 0 and subscriber.audience is not None:
+            subscriber.audience.recipients(subscriber).remove(subscriber)
+        self._lingering[subscriber] = self._clock() + LINGER
+
     def drop_late(self, now: float) -> None:
-        """Drop the blocked clients that have taken nothing for too long."""
+        """Drop the blocked clients that have taken nothing for too long, and those that do not
+        close."""
+        for subscriber, deadline in list(self._lingering.items()):
+            if now < deadline:
+                break
+            self.drop(subscriber)
         while self._blocked:
             subscriber, deadline = next(iter(self._blocked.items()))
             if now < deadline:
@@ -139,6 +156,7 @@ class Connections:
             self._watched.unregister(subscriber.sock)
         subscriber.sock.close()
         self._blocked.pop(subscriber, None)
+        self._lingering.pop(subscriber, None)
         self._audiences.leave(subscriber)
         try:
             subscriber.on_close()

@@ -117,7 +117,9 @@ class Delivery:
         seat = slice(subscriber.seat, subscriber.seat + 1)
         if heard.reply:
             self._send(recipients, seat, heard.reply, audience.reached)
-        if heard.ends:
+        if heard.ends and subscriber.seat >= 0 and not heard.closed:
+            self._connections.linger(subscriber)
+        elif heard.ends:
             self._connections.drop(subscriber)
         elif heard.resume_from is not None:
             if subscriber.seat < 0:
@@ -305,7 +307,10 @@ class Delivery:
         """End the streams of those that have all their events. A client that is blocked has not."""
         for subscriber in clients:
             if subscriber.limit == 0 and subscriber.seat >= 0:
-                self._connections.drop(subscriber)
+                if subscriber.heard is None:
+                    self._connections.drop(subscriber)
+                else:
+                    self._connections.linger(subscriber)
 
     def _send_to_all(self, audience: Audience, data: bytes) -> None:
         """Send what is no event, and is not counted as one."""

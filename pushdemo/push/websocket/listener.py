@@ -42,13 +42,15 @@ class Heard(NamedTuple):
     """What to do.
 
     reply: bytes for the client.
-    ends: the connection is to be closed after them.
+    ends: the connection is to be closed after them, when the client has closed it, too.
+    closed: the client has.
     resume_from: where the client says that it left off.
     """
 
     reply: bytes = b""
     ends: bool = False
     resume_from: Position | None = None
+    closed: bool = False
 
 
 class _Wrong(Exception):
@@ -95,7 +97,7 @@ class Listener:
                 if heard.resume_from is not None:
                     resume_from = heard.resume_from
                 if heard.ends:
-                    return Heard(reply, True)
+                    return heard._replace(reply=reply)
         except _Wrong as wrong:
             return Heard(reply + close_frame(wrong.code, str(wrong)), True)
         return Heard(reply, False, resume_from)
@@ -129,7 +131,7 @@ class Listener:
             case Ping(payload):
                 return Heard(frame(PONG, bytes(payload)))
             case CloseConnection(code):
-                return Heard(close_frame(code if _may_be_said(code) else NORMAL), True)
+                return Heard(close_frame(code if _may_be_said(code) else NORMAL), True, closed=True)
             case TextMessage(data, _, finished):
                 self._text += data
                 if len(self._text) > MOST:  # it was compressed
