@@ -282,7 +282,7 @@ def test_where_the_bytes_are_split_does_not_matter_nor_who_goes_on(data: st.Data
     listener = Listener(False)
     for start, end in zip([0, *cuts], [*cuts, len(said)], strict=True):
         successor = Listener(False)
-        successor.receive(listener.unfinished)
+        successor.go_on(listener.unfinished)
         listener = successor
         heard = listener.receive(said[start:end])
         reply += heard.reply
@@ -290,6 +290,18 @@ def test_where_the_bytes_are_split_does_not_matter_nor_who_goes_on(data: st.Data
             resume_from = heard.resume_from
     assert (reply, resume_from) == (whole.reply, whole.resume_from)
     assert len(listener.unfinished) <= 2 * MOST
+
+
+def test_a_message_in_many_frames_goes_on_with_a_successor() -> None:
+    """They came in several reads: they are no flood when they are gone through again."""
+    listener, successor = Listener(False), Listener(False)
+    assert listener.receive(masked(TEXT, LAST_ID, fin=False)) == Heard()
+    for _ in range(2 * MOST_FRAMES):
+        assert listener.receive(masked(0, fin=False)) == Heard()
+    last = masked(0)
+    assert listener.receive(last[:3]) == Heard()
+    successor.go_on(listener.unfinished)
+    assert successor.receive(last[3:]) == RESUMED
 
 
 # The handshake
@@ -543,6 +555,29 @@ def test_a_connection_is_closed_when_the_client_has_closed_it_too(serving: Servi
         sock.sendall(masked(CLOSE, b"\x03\xe8"))
         assert sock.recv(1) == b""
     until(lambda: serving.push.engine.open_now == 0, "its end")
+
+
+def test_what_was_under_way_when_we_closed_does_not_break_the_closing_off(
+    serving: Serving,
+) -> None:
+    serving.push.publish("x", 1)
+    with raw(serving, "/x?limit=1") as sock:
+        got = b""
+        while not got.endswith(close_frame(1000)):
+            got += sock.recv(4096)
+        sock.sendall(masked(PING, b"under way"))
+        sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # no end, and no frame after the close frame
+            sock.recv(1)
+        sock.settimeout(HANG)
+        sock.sendall(masked(CLOSE, b"\x03\xe8"))
+        assert sock.recv(1) == b""
+
+
+def test_what_follows_an_error_ends_the_connection() -> None:
+    listener = Listener(False)
+    assert listener.receive(masked(3)).ends
+    assert listener.receive(masked(PING)) == Heard(ends=True, closed=True)
 
 
 def test_who_does_not_close_is_not_waited_for_ever(serving: Serving) -> None:

@@ -72,6 +72,10 @@ class Connections:
     def is_blocked(self, subscriber: Subscriber) -> bool:
         return subscriber in self._blocked
 
+    def is_lingering(self, subscriber: Subscriber) -> bool:
+        """Whether it was told that its stream ends, and is to say so itself."""
+        return subscriber in self._lingering
+
     def watch(self, subscriber: Subscriber) -> bool:
         """Watch a new client's socket. Returns False, and drops the client, where the system
         cannot."""
@@ -88,7 +92,7 @@ class Connections:
         received = receive(subscriber.sock, CHATTER)
         if received is None:
             return b""
-        if not received or len(received) == CHATTER or subscriber in self._lingering:
+        if not received or len(received) == CHATTER:
             self.drop(subscriber)
             return b""
         return received

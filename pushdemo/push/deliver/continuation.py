@@ -137,7 +137,7 @@ class Arriving:
         for number, unfinished in state.heard:
             listener = self.members[before + number].heard
             if listener is not None:
-                listener.receive(unfinished)  # there is no whole message in it
+                listener.go_on(unfinished)
         audience.sent = state.sent
         audience.reached = state.reached
         audience.told.update(state.told)

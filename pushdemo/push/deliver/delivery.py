@@ -102,17 +102,29 @@ class Delivery:
     def hear(self, subscriber: Subscriber, heard: Heard) -> None:
         """A client of a WebSocket has said something: answer, end it, or go on from where it left
         off."""
+        if self._connections.is_lingering(subscriber):
+            # What was under way when we closed is not answered (RFC 6455, section 5.5.1).
+            if heard.ends:
+                self._connections.drop(subscriber)
+            return
         audience = subscriber.audience
         if audience is None or subscriber.answer is not None:  # it may not speak before us
             self._connections.drop(subscriber)
             return
-        if subscriber.seat < 0:  # blocked: between two frames, and not in the middle of one
-            subscriber.reply += heard.reply
-            if heard.resume_from is not None:
-                subscriber.resume_from = heard.resume_from
-            if heard.ends or len(subscriber.reply) > MOST_REPLY:
-                self._connections.drop(subscriber)
-            return
+        if subscriber.seat < 0:
+            self._hear_blocked(subscriber, heard)
+        else:
+            self._hear_ready(audience, subscriber, heard)
+
+    def _hear_blocked(self, subscriber: Subscriber, heard: Heard) -> None:
+        """It is answered between two frames, and not in the middle of one."""
+        subscriber.reply += heard.reply
+        if heard.resume_from is not None:
+            subscriber.resume_from = heard.resume_from
+        if heard.ends or len(subscriber.reply) > MOST_REPLY:
+            self._connections.drop(subscriber)
+
+    def _hear_ready(self, audience: Audience, subscriber: Subscriber, heard: Heard) -> None:
         recipients = audience.recipients(subscriber)
         seat = slice(subscriber.seat, subscriber.seat + 1)
         if heard.reply:

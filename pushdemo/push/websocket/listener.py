@@ -62,12 +62,12 @@ class _Wrong(Exception):
 
 
 class Listener:
-    """Listens to one client. After what ends the connection, it is of no use.
+    """Listens to one client. What follows the end of the connection is not looked at.
 
     deflate: permessage-deflate was agreed on.
     """
 
-    __slots__ = ("_connection", "_message", "_rest", "_text")
+    __slots__ = ("_connection", "_message", "_over", "_rest", "_text")
 
     def __init__(self, deflate: bool) -> None:
         extensions: list[Extension] = []
@@ -81,17 +81,37 @@ class Listener:
         self._rest = b""  # of a frame that is not there whole
         self._message = b""  # the frames of a message that has not ended
         self._text = ""  # what is in them
+        self._over = False
 
     @property
     def unfinished(self) -> bytes:
         """What came and is not dealt with: a listener that is given it goes on from there."""
         return self._message + self._rest
 
+    def go_on(self, unfinished: bytes) -> None:
+        """Go on from where another listener was, of which that is `unfinished`. However many frames
+        are in it, they did not come at once."""
+        try:
+            for one in self._frames(unfinished):
+                self._hear(one)
+        except _Wrong:  # the other one took it for right: it is of another version
+            self._over = True
+
     def receive(self, data: bytes) -> Heard:
         """What to do about what has come. Raises nothing, whatever that is."""
+        if self._over:
+            return Heard(ends=True, closed=True)
+        heard = self._receive(data)
+        self._over = heard.ends
+        return heard
+
+    def _receive(self, data: bytes) -> Heard:
         reply, resume_from = b"", None
         try:
-            for one in self._frames(data):
+            frames = self._frames(data)
+            if len(frames) > MOST_FRAMES:
+                raise _Wrong(POLICY, f"more than {MOST_FRAMES} frames at once")
+            for one in frames:
                 heard = self._hear(one)
                 reply += heard.reply
                 if heard.resume_from is not None:
@@ -108,8 +128,6 @@ class Listener:
             frames.append(rest[:end])
             rest = rest[end:]
         self._rest = rest
-        if len(frames) > MOST_FRAMES:
-            raise _Wrong(POLICY, f"more than {MOST_FRAMES} frames at once")
         return frames
 
     def _hear(self, one: bytes) -> Heard:
