@@ -24,6 +24,7 @@ from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.compute.publisher import Timetable
 from pushdemo.push.deliver import sockets
+from pushdemo.push.encode.websocket import PING, PONG, TEXT, frame
 from pushdemo.push.event import Value
 from pushdemo.push.gate import Gate, Gone, Standstill
 from pushdemo.push.head import Head
@@ -31,7 +32,14 @@ from pushdemo.push.position import position_of
 from pushdemo.push.stream import HandsOff
 from pushdemo.wsgi.incoming import Incoming
 from tests.servers import HANG, until
+from tests.test_websocket import KEY, LAST_ID, masked
 
+WEB_SOCKET = {
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    "HTTP_SEC_WEBSOCKET_KEY": KEY,
+}
 LARGE = 100_000  # bytes: more than a client that does not read leaves room for
 
 
@@ -186,6 +194,51 @@ def test_a_client_in_the_middle_of_a_frame_gets_its_rest(world: World) -> None:
     assert newest.encode() in slow.read(b"\n")
     other.read(b'"newest"}\n')
     until(lambda: blocked(new) == 0, "the end of it")
+
+
+def test_a_web_socket_s_message_that_is_under_way_ends_with_the_successor(world: World) -> None:
+    old, new = world.push(), world.push()
+    last_id = old.publish("x", "zero")
+    # Some whose message is under way, and some with nothing, each in both kinds of audience.
+    queries = ("", "limit=9", "", "limit=9")
+    clients = [world.open(old, query, **WEB_SOCKET) for query in queries]
+    for client in clients:
+        client.read(b'"zero"}')
+    said = LAST_ID.replace(b"a-5", last_id.encode())
+    pieces = [masked(TEXT, said[:9], fin=False), masked(0, said[9:])]
+    for client in clients[2:]:
+        client.sock.sendall(pieces[0] + masked(PING, b"heard") + pieces[1][:3])
+        client.read(frame(PONG, b"heard"))
+    old.publish("x", "one")
+    for client in clients:
+        client.read(b'"one"}')
+    world.take_over(old, new)
+    for client in clients[2:]:
+        client.sock.sendall(pieces[1][3:])
+        client.read(b'"one"}')  # again: it was asked for
+    for client in clients:
+        client.sock.sendall(masked(PING, b"there?"))
+        client.read(frame(PONG, b"there?"))
+    assert new.engine.open_now == len(clients)
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_web_socket_that_is_slow_gets_its_pong_from_the_successor(world: World) -> None:
+    old, new = world.push(history=1), world.push(history=1)
+    slow = world.open(old, "", **WEB_SOCKET)
+    slow.read(b"\r\n\r\n")
+    value = "".join(str(number) for number in range(LARGE // 5))
+    old.publish("x", value)
+    until(lambda: blocked(old) == 1, "a client that is blocked")
+    slow.sock.sendall(masked(PING, b"in between"))
+    (subscriber,) = old.engine._broadcaster._connections.blocked
+    until(lambda: subscriber.reply == frame(PONG, b"in between"), "a pong that is owed")
+    world.take_over(old, new)
+    newest = new.publish("x", "newest")
+    assert f'"value":"{value}"}}'.encode() in slow.read(b'"}')
+    got = slow.read(b'"newest"}')
+    assert got.startswith(frame(PONG, b"in between"))
+    assert newest.encode() in got
 
 
 @pytest.mark.usefixtures("small_buffers")
