@@ -92,7 +92,8 @@ def test_frames_are_ready_before_subscribers_are_told() -> None:
 
 def test_the_feed_is_woken_by_the_first_subscriber_only() -> None:
     woken: list[bool] = []
-    channel = Channel("x", on_watched=lambda: woken.append(channel.watched))
+    channel = Channel("x")
+    channel.on_watched = lambda: woken.append(channel.watched)
     channel.subscribe(deaf, FRAMING)
     channel.subscribe(lambda: None, FRAMING)
     assert woken == [True]

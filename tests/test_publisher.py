@@ -663,7 +663,7 @@ def test_two_feeds_keep_their_own_beats() -> None:
 def test_the_thread_runs_watched_feeds_until_it_is_closed() -> None:
     publisher = Publisher()
     came = threading.Semaphore(0)
-    channel = Channel("x", on_watched=publisher.wake)
+    channel = Channel("x")
     feed = Feed("x", InThread("x", lambda: "x"), interval=0.01, duration=0)
     publisher.add(feed, channel)
     channel.subscribe(came.release, FRAMING)

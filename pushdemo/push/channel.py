@@ -23,7 +23,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pushdemo.push.event import Encoder, Event, FeedStatus, Value
@@ -66,17 +66,36 @@ class Source(Protocol):
         """The last status of each feed that has failed."""
 
 
-class Listeners(dict[Listener, "Encoder | None"]):
-    """The listeners, and the format in which each needs the event."""
+class Listeners:
+    """Some listeners, and the format in which each needs the event. They do not change: who adds
+    one has others then, and who tells them needs no lock."""
+
+    def __init__(self, encoder_of: Mapping[Listener, Encoder | None] | None = None) -> None:
+        self._encoder_of = dict(encoder_of or {})
+        self._encoders = {one for one in self._encoder_of.values() if one is not None}
+
+    def __len__(self) -> int:
+        return len(self._encoder_of)
+
+    def __contains__(self, listener: Listener) -> bool:
+        return listener in self._encoder_of
+
+    def with_(self, listener: Listener, encoder: Encoder | None) -> Listeners:
+        """These and that one."""
+        return Listeners({**self._encoder_of, listener: encoder})
+
+    def without(self, listener: Listener) -> Listeners:
+        """These, and not that one if it is among them."""
+        return Listeners({one: of for one, of in self._encoder_of.items() if one != listener})
 
     def prepare(self, event: Event) -> bool:
         """Encode it for all of them, in the publisher's thread and off the delivery path. False if
         there is a format that cannot carry it."""
-        frames = [event.frame(encoder) for encoder in set(self.values()) if encoder is not None]
+        frames = [event.frame(encoder) for encoder in self._encoders]
         return all(frames)
 
     def tell(self) -> None:
-        for listener in self:
+        for listener in self._encoder_of:
             try:
                 listener()
             except Exception:  # one of them must not keep the others from hearing
@@ -86,7 +105,8 @@ class Listeners(dict[Listener, "Encoder | None"]):
 class Channel:
     """The newest `history` events of the feed called `name`.
 
-    on_watched: called when the first subscriber comes, so that the feed is run.
+    on_watched: called when the first subscriber comes; set by who runs the feed.
+
     clock: monotonic nanoseconds, the unit of `Value.fresh_until`.
     epoch: what ids begin with; by default random.
     """
@@ -96,7 +116,6 @@ class Channel:
         name: str,
         *,
         history: int = 1,
-        on_watched: Listener = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
         epoch: str | None = None,
     ) -> None:
@@ -104,7 +123,7 @@ class Channel:
         self.history = history
         self.epoch = epoch or secrets.token_hex(4)
         self.reached = 0
-        self._on_watched = on_watched
+        self.on_watched: Listener = lambda: None
         self._clock = clock
         self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=history)
@@ -186,7 +205,7 @@ class Channel:
             self._outdated = False
             event = Event(self.reached, self.id_of(self.reached), self.name, value)
             self._events.append(event)
-            listeners = Listeners(self._listeners)
+            listeners = self._listeners
         carried = listeners.prepare(event)
         if not carried and self._carried:  # once a streak, not once an event
             log.info("feed %s gives what some who watch it cannot be sent", self.name)
@@ -221,7 +240,7 @@ class Channel:
         """With the lock."""
         number = 1 if self._status is None else self._status.number + 1
         self._status = FeedStatus(number, self.name, failing_since)
-        return Listeners(self._listeners)
+        return self._listeners
 
     def renew(self, value: Value) -> None:
         """The newest value was computed again, and is the same: no event, but good for longer."""
@@ -233,13 +252,13 @@ class Channel:
             first = not self._listeners
             if first:
                 self._outdated = not self.is_fresh(self._clock())
-            self._listeners[listener] = encoder
+            self._listeners = self._listeners.with_(listener, encoder)
         if first:
-            self._on_watched()
+            self.on_watched()
 
     def unsubscribe(self, listener: Listener) -> None:
         with self._lock:
-            self._listeners.pop(listener, None)
+            self._listeners = self._listeners.without(listener)
 
     def snapshot(self) -> ChannelState:
         """What another process needs to go on with it."""

@@ -95,14 +95,14 @@ class CombinedChannel:
     def subscribe(self, listener: Listener, encoder: Encoder | None = None) -> None:
         with self._lock:
             first = not self._listeners
-            self._listeners[listener] = encoder
+            self._listeners = self._listeners.with_(listener, encoder)
             if first:
                 self._start()
 
     def unsubscribe(self, listener: Listener) -> None:
         with self._lock:
             if listener in self._listeners:
-                del self._listeners[listener]
+                self._listeners = self._listeners.without(listener)
                 if not self._listeners:
                     self._stop()
 
@@ -163,7 +163,7 @@ class CombinedChannel:
         part = self._parts[number]
         with self._lock:
             taken = self._take(number, part.channel.since(part.reached))
-            listeners = Listeners(self._listeners)
+            listeners = self._listeners
         for event in taken:
             listeners.prepare(event)
         listeners.tell()  # also when no event was taken: then there is a new status

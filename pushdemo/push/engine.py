@@ -80,9 +80,7 @@ class Engine:
 
     def add(self, declaration: Declaration) -> None:
         """A feed more."""
-        channel = Channel(
-            declaration.name, history=declaration.history, on_watched=self._publisher.wake
-        )
+        channel = Channel(declaration.name, history=declaration.history)
         if (feed := declaration.feed()) is not None:
             self._publisher.add(feed, channel)
         self._channels[declaration.name] = channel

@@ -23,13 +23,14 @@ class Gate:
     gate is shut, and raises Gone when it is closed for good."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._inside = 0
         self._shut = False
         self._left = False
 
     def __enter__(self) -> None:
-        with self._changed:
+        with self._lock:  # the condition's, which is entered in Python
             while self._shut and not self._left:
                 self._changed.wait()
             if self._left:
@@ -37,7 +38,7 @@ class Gate:
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
+        with self._lock:
             self._inside -= 1
             if self._shut:
                 self._changed.notify_all()

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from pushdemo.push.channel import Channel
@@ -36,6 +36,7 @@ from pushdemo.push.failure import Failure, failure_of
 from pushdemo.push.gate import Gate, Gone
 from pushdemo.push.loop import Health, Loop
 from pushdemo.push.snapshot.state import BeatState
+from pushdemo.push.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ class Publisher:
     def __init__(self, gate: Gate | None = None) -> None:
         self._gate = gate or Gate()
         self._threads = Threads()
-        self._timetable = Timetable(execute=self._threads.run, wake=self.wake)
-        self._woken = threading.Event()
+        self._timetable = Timetable(execute=self._threads.run, wake=self._wake)
+        self._wakeup = Wakeup()
         self._loop = Loop("pushdemo-publisher", self._turn)
 
     @property
@@ -67,33 +68,35 @@ class Publisher:
         return self._loop.health
 
     def add(self, feed: Feed, channel: Channel) -> None:
-        """Run `feed` into `channel` whenever it is watched. Before the first wake."""
+        """Run `feed` into `channel` whenever it is watched. The channel's `subscribe` raises
+        OSError then, where the system has no thread to give."""
         self._timetable.add(feed, channel)
-
-    def wake(self) -> None:
-        """Look at once: a feed is watched now, or a value is there. Any thread. Raises OSError
-        where the system has no thread to give."""
-        self._woken.set()
-        # Started by the first watcher and not before: a server may fork between.
-        self._loop.ensure()
 
     def close(self) -> None:
         """Publish nothing more. A computation under way in a thread is left to itself."""
         thread = self._loop.stop()
         self._timetable.close()
         self._threads.close()
-        self._woken.set()
+        self._wakeup.set()
         if thread is not None:
             thread.join(1)
 
+    def _wake(self) -> None:
+        """A feed is watched now, or a value is there. Any thread."""
+        self._wakeup.set()
+        # Started by the first watcher and not before: a server may fork between.
+        self._loop.ensure()
+
     def _turn(self) -> None:
-        self._woken.clear()
         try:
             with self._gate:
                 idle = self._timetable.step()
         except Gone:  # until `close`
             idle = None
-        self._woken.wait(idle)
+        except BaseException:  # it may have ended between two feeds
+            self._timetable.call_all()
+            raise
+        self._wakeup.wait(idle)
 
     # To another process, with the gate shut
 
@@ -109,8 +112,11 @@ class Publisher:
 class Timetable:
     """What is due when: the publisher without its thread.
 
+    A feed is looked at when it is due, or was called: it is watched now, or has come to a result.
+    So a turn costs as much as there is to do, however many feeds there are.
+
     execute: starts a task elsewhere, or at once.
-    wake: called when a task is done, in whatever thread that ran in.
+    wake: called when a feed was called, in whatever thread did that.
     clock: monotonic nanoseconds.
     random: from 0 to 1, for the jitter of retries.
     """
@@ -128,6 +134,8 @@ class Timetable:
         self._wake = wake
         self._clock = clock
         self._beats: list[_Beat] = []
+        self._called: deque[_Beat] = deque()
+        self._dues: dict[_Beat, int] = {}  # of those that will be due by themselves
 
     def close(self) -> None:
         """End what the feeds have running elsewhere."""
@@ -136,9 +144,20 @@ class Timetable:
 
     def add(self, feed: Feed, channel: Channel) -> None:
         """Run `feed` into `channel` whenever it is watched."""
-        self._beats.append(
-            _Beat(feed, channel, self._clock, self._execute, self._wake, self._random)
-        )
+        beat = _Beat(feed, channel, self._execute, self._call, self._random)
+        self._beats.append(beat)
+        channel.on_watched = beat.begin
+        if channel.watched:
+            beat.begin()
+
+    def call_all(self) -> None:
+        """Look at all feeds in the next step."""
+        self._called.extend(self._beats)
+
+    def _call(self, beat: _Beat) -> None:
+        """Any thread."""
+        self._called.append(beat)
+        self._wake()
 
     def snapshot(self) -> tuple[BeatState, ...]:
         """Where its feeds are in time."""
@@ -149,26 +168,37 @@ class Timetable:
         state_of = {state.name: state for state in states}
         for beat in self._beats:
             if beat.name in state_of:
-                beat.restore(state_of[beat.name])
+                beat.restore(state_of[beat.name], self._clock())
+        self.call_all()
 
     def step(self) -> float | None:
         """Do what is due; returns the seconds until more will be, None if nothing ever."""
-        dues = [self._step(beat) for beat in self._beats]
-        due = min((due for due in dues if due is not None), default=None)
-        return None if due is None else max(0, due - self._clock()) / SECOND
+        now = self._clock()
+        called = [self._called.popleft() for _ in range(len(self._called))]
+        due = [beat for beat, due in self._dues.items() if due <= now]
+        for beat in dict.fromkeys(called + due):
+            next_due = self._step(beat, now)
+            if next_due is not None:
+                self._dues[beat] = next_due
+            else:
+                self._dues.pop(beat, None)
+        if not self._dues:
+            return None
+        return max(0, min(self._dues.values()) - self._clock()) / SECOND
 
-    def _step(self, beat: _Beat) -> int | None:
+    def _step(self, beat: _Beat, now: int) -> int | None:
         try:
-            return beat.step()
+            return beat.step(now)
         except Exception as error:  # one feed must not stop the others
             log.error("feed %s goes on after an error that it should not have had: %s",
                       beat.name, failure_of(error))  # fmt: skip
-            return self._clock() + SECOND
+            return now + SECOND
 
 
 class _Beat:
     """One feed's place in time: resting, waiting for `due`, or with a computation under way.
 
+    call: has it looked at soon.
     due: the next beat; None while the feed rests.
     owed: when the last value is sent for the beat that started a computation, unless the new value
         is there before; None where nothing is owed.
@@ -181,18 +211,17 @@ class _Beat:
         self,
         feed: Feed,
         channel: Channel,
-        clock: Callable[[], int],
         execute: Callable[[Task], None],
-        wake: Callable[[], None],
+        call: Callable[[_Beat], None],
         random: Callable[[], float],
     ) -> None:
         self._random = random
         self._feed = feed
         self._channel = channel
-        self._clock = clock
         self._execute = execute
-        self._wake = wake
+        self._call = call
         self._origin = 0
+        self._anew = False  # somebody watches again
         self._due: int | None = None
         self._owed: int | None = None
         self._took = 0
@@ -207,6 +236,11 @@ class _Beat:
     @property
     def name(self) -> str:
         return self._feed.name
+
+    def begin(self) -> None:
+        """There is a first watcher now. Any thread."""
+        self._anew = True
+        self._call(self)
 
     def close(self) -> None:
         self._feed.close()
@@ -224,12 +258,12 @@ class _Beat:
             failures=self._failures,
         )
 
-    def restore(self, state: BeatState) -> None:
+    def restore(self, state: BeatState, now: int) -> None:
         """Go on with another process's, whose function and options may have been others."""
         self._origin = state.origin
         self._due = self._owed = None
+        self._anew = False  # its watchers were there before
         if state.due is not None:
-            now = self._clock()
             # A feed that failed is tried at once: it may have been mended.
             latest = now if state.failures else now + self._feed.interval
             self._due = min(state.due, latest)
@@ -238,13 +272,18 @@ class _Beat:
         self._failing_since = state.failing_since
         self._failures = state.failures
 
-    def step(self) -> int | None:
+    def step(self, now: int) -> int | None:
         """Do what is due; returns when more will be, None for never."""
-        now = self._clock()
-        self._look_at_computation(now)
-        if not self._channel.watched:
+        if self._abandoned:
+            self._abandoned = [one for one in self._abandoned if one.outcome is None]
+        if self._computation is not None:
+            self._look_at(self._computation, now)
+        # It may have been without watchers between two steps.
+        anew, self._anew = self._anew, False
+        watched = self._channel.watched
+        if anew or not watched:
             self._due = self._owed = None
-        else:
+        if watched:
             if self._due is None:
                 self._due = self._start(now)
             if now >= self._due:
@@ -254,8 +293,8 @@ class _Beat:
             if self._owed is not None and now >= self._owed:
                 self._repeat()
         deadline = None if self._computation is None else self._computation.deadline
-        dues = (self._due, self._owed, deadline)
-        return min((due for due in dues if due is not None), default=None)
+        dues = [due for due in (self._due, self._owed, deadline) if due is not None]
+        return min(dues, default=None)
 
     def _start(self, now: int) -> int:
         """Somebody watches again; returns when the first beat is."""
@@ -302,13 +341,9 @@ class _Beat:
             computation.outcome = self._feed.compute(computation.beat)
         except BaseException as error:  # SystemExit too: nothing a feed does ends the publisher
             computation.outcome = failure_of(error)
-        self._wake()
+        self._call(self)
 
-    def _look_at_computation(self, now: int) -> None:
-        self._abandoned = [one for one in self._abandoned if one.outcome is None]
-        computation = self._computation
-        if computation is None:
-            return
+    def _look_at(self, computation: _Computation, now: int) -> None:
         if computation.outcome is not None:
             self._computation = None
             self._took = now - computation.began
@@ -331,19 +366,21 @@ class _Beat:
         return Failure(said)
 
     def _succeed(self, value: Value) -> None:
-        newest = self._channel.newest
-        changed = newest is None or newest.value.payload != value.payload
-        if self._failures:
+        recovered = self._failures > 0
+        if recovered:
             log.info("feed %s works again, after %d failures", self._feed.name, self._failures)
             self._failures = self._retry = 0
             self._failing_since = None
             self._channel.recover()
-            changed = True
         self._owed = None
-        if self._feed.repeat or changed:
+        if self._feed.repeat or recovered or self._is_new(value):
             self._channel.publish(value)
         else:
             self._channel.renew(value)
+
+    def _is_new(self, value: Value) -> bool:
+        newest = self._channel.newest
+        return newest is None or newest.value.payload != value.payload
 
     def _fail(self, failure: Failure, beat: int) -> None:
         self._failures += 1
