@@ -154,7 +154,8 @@ class Audience:
     def new_statuses(self) -> list[FeedStatus]:
         """The statuses that the members were not told of. Each is returned once."""
         new = [status for status in self.source.statuses() if self._is_new(status)]
-        self.told.update((status.feed, status.number) for status in new)
+        for status in new:
+            self.told[status.feed] = status.number
         return new
 
     def _is_new(self, status: FeedStatus) -> bool:

@@ -74,9 +74,10 @@ class Delivery:
             for subscriber in audience.limited[ALL]:
                 seat = slice(subscriber.seat, subscriber.seat + 1)
                 self._deliver(audience, audience.limited, seat, event)
-            waiting = [one for one in audience.waiting if event.sequence > one.reached]
-            for some in by_answer(waiting):
-                self._begin(audience, some, [event])
+            if audience.waiting:
+                waiting = [one for one in audience.waiting if event.sequence > one.reached]
+                for some in by_answer(waiting):
+                    self._begin(audience, some, [event])
 
     def send_heartbeat(self, audience: Audience) -> None:
         """Send a heartbeat to all that have begun; where the format has none, the newest event
