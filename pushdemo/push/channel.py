@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pushdemo.push.event import Encoder, Event, FeedStatus, Value
-from pushdemo.push.position import Place, Position
+from pushdemo.push.position import Position, place_id
 from pushdemo.push.snapshot.state import ChannelState, EventState
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class Channel:
 
     def id_of(self, sequence: int) -> str:
         """The id of the event with that number."""
-        return str(Place(self.epoch, sequence))
+        return place_id(self.epoch, sequence)
 
     def publish(self, value: Value) -> Event:
         """Make `value` the newest event and tell all subscribers."""

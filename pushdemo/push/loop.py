@@ -66,6 +66,7 @@ class Loop:
         self._pause = pause
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._running = False  # as it is seen without the lock
         self._stopped = False
         self._streak = 0
         self._errors = 0
@@ -84,11 +85,11 @@ class Loop:
 
         Raises OSError (EAGAIN) where the system has no thread to give.
         """
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        if self._running:
             return
         with self._lock:
-            if self._thread is thread and not self._stopped:
+            thread = self._thread
+            if not self._stopped and (thread is None or not thread.is_alive()):
                 self._start()
 
     def stop(self) -> threading.Thread | None:
@@ -112,6 +113,7 @@ class Loop:
 
     def _run(self) -> None:
         try:
+            self._running = True
             while not self._stopped:
                 try:
                     self._turn()
@@ -121,6 +123,7 @@ class Loop:
                     self._streak = 0
             self._farewell()
         finally:
+            self._running = False
             if not self._stopped:
                 self._replace()
 

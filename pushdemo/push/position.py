@@ -18,6 +18,11 @@ SEPARATOR = "."
 MOST_DIGITS = 18  # of a sequence: more than there can be events
 
 
+def place_id(epoch: str, sequence: int) -> str:
+    """The id of the event number `sequence` of the channel with that epoch."""
+    return f"{epoch}-{sequence}"
+
+
 class Place(NamedTuple):
     """The event number `sequence` of the channel with that epoch."""
 
@@ -25,7 +30,7 @@ class Place(NamedTuple):
     sequence: int
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{self.sequence}"
+        return place_id(self.epoch, self.sequence)
 
 
 # The places in the order of the stream's feeds. Without any it is a position that no source knows.

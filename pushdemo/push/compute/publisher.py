@@ -174,9 +174,12 @@ class Timetable:
     def step(self) -> float | None:
         """Do what is due; returns the seconds until more will be, None if nothing ever."""
         now = self._clock()
-        called = [self._called.popleft() for _ in range(len(self._called))]
         due = [beat for beat, due in self._dues.items() if due <= now]
-        for beat in dict.fromkeys(called + due):
+        while self._called:
+            beat = self._called.popleft()
+            if beat not in due:
+                due.append(beat)
+        for beat in due:
             next_due = self._step(beat, now)
             if next_due is not None:
                 self._dues[beat] = next_due

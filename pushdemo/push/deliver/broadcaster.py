@@ -327,8 +327,10 @@ class Broadcaster:
                 self._woken = False  # and then the notes are looked for once more, in _idle
             else:
                 self._attend(subscriber, mask)
-        self._admit()
-        self._broadcast()  # what has come meanwhile ends a silence
+        if self._newcomers:
+            self._admit()
+        if self._news:  # they end a silence
+            self._broadcast()
         now = self._clock()
         if self._connections.some_late:
             self._connections.drop_late(now)

@@ -84,4 +84,4 @@ class Recipients(Generic[M]):
             backwards=self._backwards,
             senders=self._senders if stop - start >= MANY else 1,
         )
-        return [(self._members[index], sent) for index, sent in short]
+        return [(self._members[index], sent) for index, sent in short] if short else []

@@ -43,18 +43,17 @@ class EventStream:
     def encode(self, event: Event) -> bytes:
         match event.value.payload:
             case Text(text):
-                lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+                # It ends at these and at no others, so not `splitlines`.
+                text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+                data = text.replace("\n", "\ndata: ") if "\n" in text else text
             case Data(encoded):
-                lines = [on_one_line(encoded)]
+                data = on_one_line(encoded)
             case Blob():
                 raise CannotCarry
         # In a comment, because the format has no field for it, and data has the value only.
         when = f": computed={event.value.computed:.6f} took={event.value.took:.6f}"
-        fields = [f"id: {event.id}", when]
-        if self.named:
-            fields.append(f"event: {event.feed}")
-        fields += [f"data: {line}" for line in lines]
-        return "\n".join((*fields, "", "")).encode()
+        name = f"event: {event.feed}\n" if self.named else ""
+        return f"id: {event.id}\n{when}\n{name}data: {data}\n\n".encode()
 
     def encode_status(self, status: FeedStatus) -> bytes:
         return f"event: {status_name(status)}\ndata: {status_json(status)}\n\n".encode()
