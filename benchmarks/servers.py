@@ -146,7 +146,7 @@ def measure(kind: Kind, framework: str, clients: int) -> Line:
                 until(lambda: watching.answered == clients, "all are answered")
                 streams = watching.connected
                 answers = [_ask(server) for _ in range(ASKED)]
-                until(lambda: watching.have(3) >= streams, "three events each")
+                until(lambda: watching.all_have(3), "three events each")
                 watching.stop()
                 seen = [client for client in watching.clients if client.seen]
                 verdict = judge(witnessed(seen), seen)

@@ -151,7 +151,7 @@ def run(
         tell("reloaded")
         until(lambda: server.started >= before + 4, "four new workers")
         ask_until_recycled(server, 2)
-        seen = min(len(client.seen) for client in watching.clients)
+        seen = watching.seen
         until(lambda: watching.all_have(seen + 3), "three more events each")
         watching.stop()
         now = time.monotonic()

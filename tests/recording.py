@@ -319,10 +319,12 @@ class Log:
     """What one client sees, as it comes. One thread at a time.
 
     feeds: those it asks for, in the server's order.
+    events: how many have come.
     """
 
     def __init__(self, name: str, feeds: Sequence[str], *, slow: bool = False) -> None:
         self.client = Client(name, feeds, slow=slow)
+        self.events = 0
         self._response: Response | None = None
 
     @property
@@ -345,6 +347,7 @@ class Log:
         try:
             for entry in self._response.read(data, at):
                 self.client.entries.append(entry)
+                self.events += isinstance(entry, Seen)
         except Broken as broken:
             self.disconnect(at, str(broken))
 

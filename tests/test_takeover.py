@@ -4,6 +4,8 @@ dies, hangs, or talks nonsense. The estate is a fake; the other side is a thread
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import socket
 import subprocess
@@ -274,9 +276,27 @@ def successor(path: str, then: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", program, path])
 
 
+def none_is_left(_pid: int) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("watched_by", ["a descriptor", "one beyond select()", "none"])
 def test_a_successor_that_hangs_with_all_in_its_hands_is_killed_first(
-    tmp_path: Path, estate: Estate, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, estate: Estate, monkeypatch: pytest.MonkeyPatch, watched_by: str
 ) -> None:
+    if watched_by == "one beyond select()":
+        opened = os.pidfd_open
+
+        def high(pid: int) -> int:
+            low = opened(pid)
+            beyond = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 2000)
+            os.close(low)
+            return beyond
+
+        descriptors.raise_limit()
+        monkeypatch.setattr(os, "pidfd_open", high)
+    elif watched_by == "none":
+        monkeypatch.setattr(os, "pidfd_open", none_is_left)
     monkeypatch.setattr(takeover, "PATIENCE", 5.0)
     old = Old(tmp_path, estate)
     process = successor(old.path, "pass")

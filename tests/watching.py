@@ -15,7 +15,7 @@ HANDSHAKE = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
-LITTLE = 4096  # bytes that a slow client's system receives for it
+LITTLE = 16 * 1024  # bytes that a slow client's system receives for it
 
 
 class Watching:
@@ -105,13 +105,19 @@ class Watching:
         """How many have been told whether there is a stream for them."""
         return sum(bool(log.client.entries) for log in list(self._logs))
 
-    def all_have(self, events: int) -> bool:
-        """Whether each client that is not slow has seen so many."""
-        return self.have(events) == sum(not log.client.slow for log in self._logs)
+    @property
+    def seen(self) -> int:
+        """How many events each reading client has seen, at least."""
+        return min((log.events for log in self._reading), default=0)
 
-    def have(self, events: int) -> int:
-        """How many clients that are not slow have seen so many."""
-        return sum(len(one.seen) >= events for one in self.clients if not one.slow)
+    def all_have(self, events: int) -> bool:
+        """Whether each reading client has seen so many."""
+        return all(log.events >= events for log in self._reading)
+
+    @property
+    def _reading(self) -> list[Log]:
+        """Those of the clients that have a stream, and are not slow."""
+        return [log for log in list(self._logs) if log.connected and not log.client.slow]
 
     def stop(self) -> None:
         if self._running:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import socket
 import time
 from array import array
@@ -236,11 +235,8 @@ def _answer(sock: socket.socket) -> Answer:
 def is_dead(pid: int) -> bool:
     """Whether that process has ended, or ends in this moment."""
     try:
-        with watched(pid) as end:
-            if end is None:
-                return False
-            ready, _, _ = select.select([end], [], [], 1.0)
-            return bool(ready)
+        with watched(pid) as has_ended:
+            return has_ended(1.0)
     except ProcessLookupError:
         return True
     except OSError:

@@ -32,7 +32,7 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from pushdemo.handover import messages
@@ -114,11 +114,6 @@ def give(sock: socket.socket, listener: socket.socket, estate: Estate) -> int | 
             return None
         try:
             _give_held(sock, listener, estate)
-        except _Hesitant as error:
-            if _take_back(sock, successor):
-                estate.go_on()
-                log.error("process %d has not taken over, and was ended: %s", successor, error)
-                return None
         except Exception as error:
             estate.go_on()
             log.error("process %d has not taken over: %s", successor, failure_of(error).summary)
@@ -131,11 +126,8 @@ def give(sock: socket.socket, listener: socket.socket, estate: Estate) -> int | 
     return successor
 
 
-class _Hesitant(Exception):
-    """It was told that all is its own, and has not said that it goes on with it."""
-
-
 def _give_held(sock: socket.socket, listener: socket.socket, estate: Estate) -> None:
+    """Raises what it may, where the successor has not taken it, and never will."""
     state, clients = estate.snapshot()
     listeners = [listener, *estate.listeners]
     fds = [one.fileno() for one in (*listeners, *clients)]
@@ -158,39 +150,50 @@ def _give_held(sock: socket.socket, listener: socket.socket, estate: Estate) -> 
     try:
         expect(sock, SERVING)
     except Exception as error:
-        raise _Hesitant(failure_of(error).summary) from None
+        # It may go on with them in the next moment, unless it is dead.
+        _kill(peer_of(sock)[0])
+        if not _has_said(sock, SERVING):
+            raise ConnectionError(f"{failure_of(error).summary}; it was ended") from None
 
 
-def _take_back(sock: socket.socket, successor: int) -> bool:
-    """After YOURS: end a successor that does not say that it serves. False if it has said so
-    meanwhile."""
-    _kill(successor)
+def _has_said(sock: socket.socket, word: bytes) -> bool:
+    """Whether a process that is dead still said that. Its words come before its end of file."""
     sock.settimeout(PATIENCE)
-    with contextlib.suppress(OSError):
-        # Its end is an end of file, after what it still said.
-        return sock.recv(1) != SERVING
-    return True
+    try:
+        return sock.recv(1) == word
+    except OSError:
+        return False
 
 
 def _kill(pid: int) -> None:
-    """Kill a process, and wait until it is dead."""
-    with contextlib.suppress(OSError), watched(pid) as end:
-        os.kill(pid, signal.SIGKILL)
-        if end is not None:
-            select.select([end], [], [], PATIENCE)
+    """Kill a process, and wait until it is dead. pid: 0 where the system does not tell it."""
+    if pid <= 0:  # to kill(2), these are groups of processes
+        return
+    try:
+        with watched(pid) as has_ended:
+            os.kill(pid, signal.SIGKILL)
+            has_ended(PATIENCE)
+    except ProcessLookupError:
+        pass
+    except OSError:  # such as no descriptor left to watch it by
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def watched(pid: int) -> Iterator[int | None]:
-    """A descriptor that is readable when that process has ended; None where there is no such
-    thing. Raises OSError where there is no such process."""
+def watched(pid: int) -> Iterator[Callable[[float], bool]]:
+    """A function that waits for a process's end, at most so many seconds, and says whether it has
+    ended; False also where the system does not tell. Raises ProcessLookupError where there is no
+    such process, and OSError where it cannot be watched."""
     if sys.platform != "linux":
         os.kill(pid, 0)
-        yield None
+        yield lambda _: False
         return
     descriptor = os.pidfd_open(pid)
     try:
-        yield descriptor
+        poll = select.poll()  # select() takes no descriptor beyond the 1,024th
+        poll.register(descriptor, select.POLLIN)
+        yield lambda seconds: bool(poll.poll(seconds * 1000))
     finally:
         os.close(descriptor)
 
