@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ROUNDS ?= 5
+# They wait more than they compute; three keep two cores busy.
+TESTERS ?= 3
 SEED ?= 1
 
 # What is compiled has a name of its own for each Python, and each of VENV= has its own Python.
@@ -24,7 +26,7 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile
 
 # What is in C: its tests under AddressSanitizer and UndefinedBehaviorSanitizer, and its threads under
 # ThreadSanitizer: a minute.

@@ -59,3 +59,9 @@ def in_c(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     monkeypatch.setattr(sockets, "IN_C", wanted)
     monkeypatch.setenv("PUSHDEMO_PURE_PYTHON", "" if wanted else "1")
     return wanted
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel keeps little of what a client does not read."""
+    monkeypatch.setattr(sockets, "SEND_BUFFER", 4096)

@@ -12,7 +12,6 @@ import pytest
 
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
-from pushdemo.push.deliver import sockets
 from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.audience import Subscriber
 from pushdemo.push.deliver.broadcaster import Broadcaster
@@ -166,11 +165,6 @@ def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     stage.close()
-
-
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "SEND_BUFFER", 4096)
 
 
 def test_a_client_gets_the_head_then_what_there_is_then_what_comes(stage: Stage) -> None:

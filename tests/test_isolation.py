@@ -164,6 +164,7 @@ def test_what_another_thread_raises_in_it_loses_no_stream_and_no_event(
     assert stage.closed == []
 
 
+@pytest.mark.usefixtures("small_buffers")
 @pytest.mark.parametrize(
     ("part", "step"), [(None, "_broadcast"), (None, "_admit"), ("_connections", "drop_late")]
 )
@@ -180,8 +181,10 @@ def test_a_turn_that_fails_anywhere_is_made_up_for_by_the_next(
         return work(*arguments)
 
     monkeypatch.setattr(owner, step, fail)
-    stage.publish("two")
-    assert watcher.line() == "two\n"
+    stage.attach()  # a newcomer to admit, who does not read: soon one that may be late
+    big = "x" * 1_000_000
+    stage.publish(big)
+    assert watcher.line() == f"{big}\n"
     until(lambda: stage.broadcaster.health.errors == 3, "the errors")
     goes_on(stage, watcher)
 
