@@ -213,6 +213,7 @@ def run(
         until(lambda: watching.connected == streams, f"{streams} streams")
         tell(f"{kind}: {streams} streams")
         until(lambda: watching.all_have(2), "two events each")
+        began = time.monotonic()  # while they come, their reader has no time to read
         for number in range(reloads):
             watching.pause()
             time.sleep(3)  # until what is sent to the slow ones fills what there is room for
@@ -237,16 +238,17 @@ def run(
             callers=len({pid for pid, _ in calls}),
             calls=len(calls),
             periods=(float(calls[-1][1]) - float(calls[0][1])) / interval + 1,
-            silence=max(silence(client) for client in watching.clients if not client.slow),
+            silence=max(silence(one, began) for one in watching.clients if not one.slow),
             interval=interval,
             took=server.taken,
             verdict=judge(witnessed(watching.clients), watching.clients, Bounds()),
         )
 
 
-def silence(client: Client) -> float:
-    """The longest time between two events, in seconds."""
-    return max((later.at - one.at for one, later in pairwise(client.seen)), default=0.0)
+def silence(client: Client, since: float) -> float:
+    """The longest time between two events from then on, in seconds."""
+    times = [since, *(event.at for event in client.seen if event.at > since)]
+    return max((later - one for one, later in pairwise(times)), default=0.0)
 
 
 def main() -> None:

@@ -88,7 +88,8 @@ audiences = st.builds(
     short(st.builds(WaitingState, answers, limits, positions, NUMBERS, short(TIMES))),
     short(
         st.builds(
-            BlockedState, st.binary(), NUMBERS, NUMBERS, limits, positions, TIMES, st.binary()
+            BlockedState,
+            *(st.binary(), NUMBERS, NUMBERS, limits, positions, st.none() | TIMES, st.binary()),
         )
     ),
     short(st.tuples(NUMBERS, st.binary())),

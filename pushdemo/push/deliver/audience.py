@@ -36,10 +36,13 @@ class Subscriber:
     resume_from: where it left off, from its admission to its first event; and for a client that is
         blocked on an event without a number, the position of that event.
     seat: its index among the recipients of its audience; -1 while it is waiting or blocked.
+    owes_since: when it was first seen to owe an acknowledgement and to have come no further, in
+        seconds of the clock; None while it owes none.
+    taken: the bytes that it had acknowledged then, or when it was blocked.
     """
 
-    __slots__ = ("answer", "audience", "heard", "limit", "on_close", "reached", "reply", "rest",
-                 "resume_from", "seat", "sock")  # fmt: skip
+    __slots__ = ("answer", "audience", "heard", "limit", "on_close", "owes_since", "reached",
+                 "reply", "rest", "resume_from", "seat", "sock", "taken")  # fmt: skip
 
     def __init__(
         self,
@@ -60,6 +63,8 @@ class Subscriber:
         framing = subscription.framing
         self.heard = Listener(framing.deflate) if isinstance(framing, WebSocket) else None
         self.seat = -1
+        self.owes_since: float | None = None
+        self.taken = 0
 
 
 class Newcomers(NamedTuple):

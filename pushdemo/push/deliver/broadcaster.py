@@ -51,7 +51,6 @@ from pushdemo.push.loop import Health, Loop
 log = logging.getLogger(__name__)
 
 WAKES = 4096  # bytes: more than there can be
-LATE = 1.0  # seconds between two looks at clients that are late: send_timeout needs no finer grain
 OVERTIME = 1.0  # seconds for the last of those that are to go
 
 # Gives another process a client.
@@ -146,7 +145,7 @@ class Broadcaster:
     ) -> None:
         for sock in socks:
             try:
-                tune(sock, self._send_timeout)
+                tune(sock)
             except OSError:  # gone already; the first send will find out
                 log.debug("a client left before its stream began")
         with self._lock:
@@ -332,7 +331,7 @@ class Broadcaster:
         if self._news:  # they end a silence
             self._broadcast()
         now = self._clock()
-        if self._connections.some_late:
+        if now >= self._connections.due:
             self._connections.drop_late(now)
         if now >= self._silence:
             self._end_silence(now)
@@ -372,13 +371,11 @@ class Broadcaster:
         """For how many seconds nothing is due, None for ever."""
         if self._news or self._newcomers:  # who left them may have found the flag up
             return 0
-        due = min(self._delivery.due, self._silence)
+        due = min(self._delivery.due, self._silence, self._connections.due)
         now = self._clock()
         if self._asked_to_drain:
             drain = self._draining.next if self._draining is not None else now
             due = due if drain is None else min(due, drain)
-        if self._connections.some_late:
-            due = min(due, now + LATE)
         return None if due == math.inf else max(0.0, due - now)
 
     def _broadcast(self) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from pushdemo.push.deliver.audience import Audiences, Subscriber
+from pushdemo.push.deliver.roll_call import RollCall, suspect
 from pushdemo.push.deliver.sockets import receive
 from pushdemo.push.deliver.watched import READ, WRITE, Watched
 from pushdemo.push.failure import failure_of
@@ -45,19 +47,21 @@ class Connections:
         self._audiences = audiences
         self._send_timeout = send_timeout
         self._clock = clock
-        # Blocked clients, and when each is given up, the soonest first.
-        self._blocked: dict[Subscriber, float] = {}
-        # And those that were told that their stream ends, and have not said so themselves.
+        self._roll_call = RollCall(self.everybody, send_timeout)
+        self._blocked: dict[Subscriber, None] = {}  # in the order in which they were
+        # Those that were told that their stream ends, and have not said so themselves; and when
+        # each is given up, the soonest first.
         self._lingering: dict[Subscriber, float] = {}
 
     @property
-    def some_late(self) -> bool:
-        """Whether there are clients that are given up after a while."""
-        return bool(self._blocked or self._lingering)
+    def due(self) -> float:
+        """When `drop_late` is to be called, in seconds of the clock."""
+        lingering = next(iter(self._lingering.values()), math.inf)
+        return min(lingering, self._roll_call.due) if self.some else math.inf
 
     @property
-    def blocked(self) -> Mapping[Subscriber, float]:
-        """The blocked clients, and when each is given up, the soonest first."""
+    def blocked(self) -> Collection[Subscriber]:
+        """The blocked clients."""
         return self._blocked
 
     @property
@@ -108,20 +112,24 @@ class Connections:
         subscriber.rest = rest
         subscriber.reached = reached
         subscriber.audience.recipients(subscriber).remove(subscriber)
-        self._blocked[subscriber] = self._clock() + self._send_timeout
+        self._blocked[subscriber] = None
+        if subscriber.owes_since is None:
+            suspect(subscriber, self._clock())
         self._watched.modify(subscriber.sock, BOTH, subscriber)
 
-    def go_on(self, blocked: Iterable[tuple[Subscriber, float]]) -> None:
-        """Clients that are watched have been blocked for a while: each until it is given up, the
-        soonest first."""
-        for subscriber, deadline in blocked:
+    def go_on(self, blocked: Iterable[Subscriber]) -> None:
+        """Clients that are watched have been blocked for a while, and go on to be."""
+        for subscriber in blocked:
             if subscriber.sock.fileno() >= 0:
-                self._blocked[subscriber] = deadline
+                self._blocked[subscriber] = None
+                if subscriber.owes_since is not None:
+                    suspect(subscriber, subscriber.owes_since)
                 self._watched.modify(subscriber.sock, BOTH, subscriber)
 
     def unblock(self, subscriber: Subscriber) -> None:
         """Its socket can be written to."""
-        del self._blocked[subscriber]  # if it is blocked again, it is the last of them
+        del self._blocked[subscriber]
+        subscriber.owes_since = None
         self._watched.modify(subscriber.sock, READ, subscriber)
 
     def linger(self, subscriber: Subscriber) -> None:
@@ -132,18 +140,15 @@ class Connections:
         self._lingering[subscriber] = self._clock() + LINGER
 
     def drop_late(self, now: float) -> None:
-        """Drop the blocked clients that have taken nothing for too long, and those that do not
-        close."""
+        """Drop the clients that have taken nothing for too long, and those that do not close."""
         for subscriber, deadline in list(self._lingering.items()):
             if now < deadline:
                 break
             self.drop(subscriber)
-        while self._blocked:
-            subscriber, deadline = next(iter(self._blocked.items()))
-            if now < deadline:
-                return
-            log.info("a client took nothing for %g s and was dropped", self._send_timeout)
-            self.drop(subscriber)
+        if now >= self._roll_call.due:
+            for subscriber in self._roll_call.call(now):
+                log.info("a client took nothing for %g s and was dropped", self._send_timeout)
+                self.drop(subscriber)
 
     def fail(self, subscribers: Sequence[Subscriber], error: Exception) -> None:
         """Drop the clients for which something went wrong."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -33,11 +33,8 @@ class Departing(NamedTuple):
     socks: list[socket.socket]
 
 
-def depart(audiences: Iterable[Audience], blocked: Mapping[Subscriber, float]) -> Departing:
-    """The streams there are.
-
-    blocked: the blocked clients, and when each is given up.
-    """
+def depart(audiences: Iterable[Audience], blocked: Iterable[Subscriber]) -> Departing:
+    """The streams there are. blocked: the blocked clients."""
     blocked_of: dict[Audience | None, list[Subscriber]] = defaultdict(list)
     for subscriber in blocked:
         blocked_of[subscriber.audience].append(subscriber)
@@ -58,7 +55,7 @@ def depart(audiences: Iterable[Audience], blocked: Mapping[Subscriber, float]) -
                 ready=len(ready),
                 limited=tuple(subscriber.limit or 0 for subscriber in limited),
                 waiting=tuple(_waiting(audience, some) for some in waiting),
-                blocked=tuple(_blocked(one, blocked[one]) for one in blocked_of[audience]),
+                blocked=tuple(_blocked(one) for one in blocked_of[audience]),
                 heard=tuple(
                     (number, one.heard.unfinished)
                     for number, one in enumerate(members)
@@ -77,7 +74,7 @@ def _waiting(audience: Audience, some: list[Subscriber]) -> WaitingState:
     return WaitingState(one.answer, one.limit, one.resume_from, one.reached, deadlines)
 
 
-def _blocked(one: Subscriber, deadline: float) -> BlockedState:
+def _blocked(one: Subscriber) -> BlockedState:
     frame, start = one.rest, 0
     if isinstance(frame, memoryview):
         # The frame as a whole, because other clients are blocked on the same.
@@ -85,8 +82,8 @@ def _blocked(one: Subscriber, deadline: float) -> BlockedState:
         assert isinstance(whole, bytes)
         start = len(whole) - len(frame)
         frame = whole
-    return BlockedState(frame, start, one.reached, one.limit, one.resume_from, deadline,
-                        one.reply)  # fmt: skip
+    return BlockedState(frame, start, one.reached, one.limit, one.resume_from,
+                        one.owes_since, one.reply)  # fmt: skip
 
 
 class Arriving:
@@ -96,18 +93,14 @@ class Arriving:
     on_close: called once for each client, when its stream has ended.
 
     members: their clients.
-    blocked: those that are blocked, and when each is given up, the soonest first.
+    blocked: those that are blocked.
     """
 
     def __init__(self, audiences: Audiences, on_close: Callable[[], None]) -> None:
         self._audiences = audiences
         self._on_close = on_close
         self.members: list[Subscriber] = []
-        self._blocked: list[tuple[Subscriber, float]] = []
-
-    @property
-    def blocked(self) -> list[tuple[Subscriber, float]]:
-        return sorted(self._blocked, key=lambda entry: entry[1])
+        self.blocked: list[Subscriber] = []
 
     def arrive(self, state: AudienceState, source: Source, socks: list[socket.socket]) -> Audience:
         """The clients of one audience."""
@@ -133,7 +126,8 @@ class Arriving:
                 subscriber.reached = one.reached
                 subscriber.resume_from = one.resume_from
                 subscriber.reply = one.reply
-                self._blocked.append((subscriber, one.deadline))
+                subscriber.owes_since = one.owes_since
+                self.blocked.append(subscriber)
         for number, unfinished in state.heard:
             listener = self.members[before + number].heard
             if listener is not None:

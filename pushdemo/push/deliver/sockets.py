@@ -16,6 +16,8 @@ import socket
 import sys
 from array import array
 from collections.abc import Sequence
+from struct import Struct
+from typing import NamedTuple
 
 _CHOSEN = bool(os.environ.get("PUSHDEMO_PURE_PYTHON"))
 _import_error: ImportError | None = None
@@ -35,7 +37,9 @@ _TCP_OPTIONS = [
     for name, value in {"TCP_NODELAY": 1, **KEEPALIVE}.items()
     if hasattr(socket, name)
 ]
-_TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+# Linux's struct tcp_info (tcp(7), linux/tcp.h): tcpi_unacked, tcpi_bytes_acked, tcpi_notsent_bytes.
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
+_INFO = Struct("24x I 92x Q 16x I")
 
 # A connection, and what came on it: nothing, if it has ended; None, if nothing has come yet.
 Arrival = tuple[socket.socket, bytes | None]
@@ -158,9 +162,36 @@ def send_to_all(
     return short
 
 
-def tune(sock: socket.socket, send_timeout: float) -> None:
+class Progress(NamedTuple):
+    """How far a peer has come. taken: the bytes that it has acknowledged. owes: whether there are
+    some that it has not."""
+
+    taken: int
+    owes: bool
+
+
+def progress(sock: socket.socket) -> Progress | None:
+    """How far the peer of a connection of TCP has come. None where that cannot be known: on another
+    system than Linux, and of other sockets.
+
+    An end to this is not left to TCP_USER_TIMEOUT. Linux counts all the time in which a window is
+    smaller than what waits for it, and so ends connections whose peer reads steadily, but slowly.
+    """
+    if _TCP_INFO is None:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO.size)
+    except OSError:
+        return None
+    if len(info) < _INFO.size:  # an old kernel
+        return None
+    unacked, taken, unsent = _INFO.unpack(info)
+    return Progress(taken, unacked > 0 or unsent > 0)
+
+
+def tune(sock: socket.socket) -> None:
     """Set what a long-lived stream needs, as far as this system knows it: no delay, bounded
-    buffers, keepalive, and an end to unacknowledged data after `send_timeout` seconds."""
+    buffers, and keepalive."""
     if sock.gettimeout() != 0:
         sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -169,5 +200,3 @@ def tune(sock: socket.socket, send_timeout: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _TCP_OPTIONS:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    if _TCP_USER_TIMEOUT is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, round(send_timeout * 1000))

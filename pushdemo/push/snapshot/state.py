@@ -110,7 +110,7 @@ class BlockedState(NamedTuple):
 
     frame, start: what it is being sent, and how many bytes of that it has.
     reply: what it is owed after that.
-    deadline: when it is given up, in seconds.
+    owes_since: since when it has taken nothing, in seconds, if that was seen.
     """
 
     frame: bytes
@@ -118,7 +118,7 @@ class BlockedState(NamedTuple):
     reached: int
     limit: int | None
     resume_from: Position | None
-    deadline: float
+    owes_since: float | None
     reply: bytes = b""
 
 
