@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ROUNDS ?= 5
-# They wait more than they compute; three keep two cores busy.
-TESTERS ?= 3
+# How many processes share the tests; 0: they run one after the other, in pytest's own.
+TESTERS ?= 0
 SEED ?= 1
 
 # What is compiled has a name of its own for each Python, and each of VENV= has its own Python.

@@ -149,11 +149,15 @@ def test_a_reset_between_reading_and_sending(
 def test_an_error_of_the_parser_ends_its_connection_alone(
     accepting: Accepting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    real = RequestParser.feed
+
+    def feed(parser: RequestParser, data: bytes) -> Any:
+        if bytes(data) == GET:
+            raise ValueError("on purpose")
+        return real(parser, data)
+
+    monkeypatch.setattr(RequestParser, "feed", feed)
     other = accepting.connect(GET[:10])
-    until(lambda: accepting.waiting == 1, "the other one")
-    monkeypatch.setattr(
-        RequestParser, "feed", failing(ValueError("on purpose"), then=RequestParser.feed)
-    )
     with accepting.connect(GET) as reader:
         assert reader.head()[0] == 500
     other.sock.sendall(GET[10:])

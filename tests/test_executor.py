@@ -147,7 +147,7 @@ def test_a_function_that_computes_in_python_earns_a_hint_and_only_one(
         return "done"
 
     executor = InThread("orders", busy)
-    for _ in range(2):
+    for _ in range(10):  # on a busy machine, some of them wait more than they compute
         assert executor.run() == Text("done")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "feed.orders.executor = process" in caplog.text

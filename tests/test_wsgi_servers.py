@@ -93,6 +93,7 @@ def holds_streams(address: tuple[str, int]) -> None:
     with Watching(address, "1.0") as watching:  # since a proxy sends chunks to 1.1
         for number in range(STREAMS):
             watching.connect(number)
+        until(lambda: watching.connected == STREAMS, "all streams")
         until(lambda: watching.all_have(3), "three events each")
         watching.stop()
         verdict = judge(witnessed(watching.clients), watching.clients)

@@ -111,8 +111,9 @@ class Watching:
         return min((log.events for log in self._reading), default=0)
 
     def all_have(self, events: int) -> bool:
-        """Whether each reading client has seen so many."""
-        return all(log.events >= events for log in self._reading)
+        """Whether there are reading clients, and each has seen so many."""
+        reading = self._reading
+        return bool(reading) and all(log.events >= events for log in reading)
 
     @property
     def _reading(self) -> list[Log]:
