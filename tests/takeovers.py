@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from pushdemo.push.deliver import descriptors
-from tests.history import Client, Verdict, witnessed
+from tests.history import Client, Connected, Verdict, witnessed
 from tests.judging import Bounds, judge
 from tests.servers import free_port, until
 from tests.watching import Watching
@@ -246,7 +246,9 @@ def run(
 
 
 def silence(client: Client, since: float) -> float:
-    """The longest time between two events from then on, in seconds."""
+    """The longest time between two events from then on, or from when it came, in seconds."""
+    came = next((entry.at for entry in client.entries if isinstance(entry, Connected)), since)
+    since = max(since, came)
     times = [since, *(event.at for event in client.seen if event.at > since)]
     return max((later - one for one, later in pairwise(times)), default=0.0)
 
