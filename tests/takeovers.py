@@ -17,15 +17,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from pushdemo.push.deliver import descriptors
-from tests.history import Client, Connected, Verdict, witnessed
+from tests.history import Verdict, witnessed
 from tests.judging import Bounds, judge
 from tests.servers import free_port, until
+from tests.silence import Listener
 from tests.watching import Watching
 from tests.wsgi_servers import GUNICORN, PYTHON, WsgiServer
 
@@ -166,8 +166,8 @@ class Server(WsgiServer):
 
 class Report(NamedTuple):
     """streams: how many were open at the end. callers: the processes that ran the feed. silence:
-    the longest time in which a client that reads saw no event, in seconds. interval: in which there
-    should be one. took: each take-over."""
+    the longest time in which a client in a process of its own saw no event, in seconds. interval:
+    in which there should be one. took: each take-over."""
 
     streams: int
     events: int
@@ -213,7 +213,7 @@ def run(
         until(lambda: watching.connected == streams, f"{streams} streams")
         tell(f"{kind}: {streams} streams")
         until(lambda: watching.all_have(2), "two events each")
-        began = time.monotonic()  # while they come, their reader has no time to read
+        listener = stack.enter_context(Listener(server.address))
         for number in range(reloads):
             watching.pause()
             time.sleep(3)  # until what is sent to the slow ones fills what there is room for
@@ -227,6 +227,7 @@ def run(
             tell(f"a successor has died: {step}")
         seen = watching.seen
         until(lambda: watching.all_have(seen + 3), "three more events each")
+        longest = listener.longest()
         watching.stop()
         now = time.monotonic()
         for client in watching.clients:
@@ -238,19 +239,11 @@ def run(
             callers=len({pid for pid, _ in calls}),
             calls=len(calls),
             periods=(float(calls[-1][1]) - float(calls[0][1])) / interval + 1,
-            silence=max(silence(one, began) for one in watching.clients if not one.slow),
+            silence=longest,
             interval=interval,
             took=server.taken,
             verdict=judge(witnessed(watching.clients), watching.clients, Bounds()),
         )
-
-
-def silence(client: Client, since: float) -> float:
-    """The longest time between two events from then on, or from when it came, in seconds."""
-    came = next((entry.at for entry in client.entries if isinstance(entry, Connected)), since)
-    since = max(since, came)
-    times = [since, *(event.at for event in client.seen if event.at > since)]
-    return max((later - one for one, later in pairwise(times)), default=0.0)
 
 
 def main() -> None:
