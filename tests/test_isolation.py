@@ -185,6 +185,9 @@ def test_a_turn_that_fails_anywhere_is_made_up_for_by_the_next(
     big = "x" * 1_000_000
     stage.publish(big)
     assert watcher.line() == f"{big}\n"
+    stage.now += 29  # less than the time for sending
+    stage.publish("two")
+    assert watcher.line() == "two\n"
     until(lambda: stage.broadcaster.health.errors == 3, "the errors")
     goes_on(stage, watcher)
 

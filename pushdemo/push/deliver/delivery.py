@@ -67,7 +67,10 @@ class Delivery:
         """Send the source's new events."""
         for event in audience.source.since(audience.reached):
             before, audience.reached = audience.reached, event.sequence
-            if frame := event.frame(audience.framing):
+            # A large value takes long to encode. Where all are blocked, nobody needs that frame:
+            # they go on with the newest event.
+            taken = len(audience.ready) or len(audience.limited)
+            if taken and (frame := event.frame(audience.framing)):
                 # Without a frame there is silence, which heartbeats are to fill.
                 audience.sent = self._clock()
                 self._send(audience.ready, ALL, frame, event.sequence, skip=before)
