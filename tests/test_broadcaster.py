@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pushdemo.push.channel import Channel
+from pushdemo.push.channel import Channel, Listeners
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.audience import Subscriber
@@ -264,6 +264,44 @@ def test_a_slow_client_finishes_its_frame_and_goes_on_with_the_newest(stage: Sta
     assert [slow.line(), slow.line(), slow.line()] == ["open\n", big + "\n", "newest\n"]
     stage.publish("next")
     assert slow.line() == "next\n"
+
+
+@pytest.mark.usefixtures("small_buffers")
+@pytest.mark.parametrize("limit", [None, 9])
+def test_delivery_encodes_no_event_that_nobody_can_take(
+    stage: Stage, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The publisher, who encodes each event, is behind.
+    monkeypatch.setattr(Listeners, "prepare", lambda *_: True)
+    slow = stage.attach(limit=limit)
+    big = "x" * 1_000_000
+    stage.publish(big)
+    stage.poke()
+    before = stage.lines.encoded
+    for text in ("skipped", "skipped too", "newest"):
+        stage.publish(text)
+        stage.poke()
+    assert stage.lines.encoded == before + 3  # what a poke sends
+    assert [slow.line(), slow.line(), slow.line()] == ["open\n", big + "\n", "newest\n"]
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_delivery_encodes_nothing_for_nobody_in_a_silence(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Listeners, "prepare", lambda *_: True)
+    monkeypatch.setattr(Lines, "heartbeat", b"")
+    slow = stage.attach()
+    big = "x" * 1_000_000
+    stage.publish(big)
+    stage.poke()
+    stage.publish("newest")
+    stage.poke()
+    before = stage.lines.encoded
+    stage.now += 20
+    stage.poke()
+    assert stage.lines.encoded == before + 1  # what a poke sends
+    assert [slow.line(), slow.line(), slow.line()] == ["open\n", big + "\n", "newest\n"]
 
 
 @pytest.mark.usefixtures("small_buffers")

@@ -89,17 +89,14 @@ class Faulty:
         self.server = Paster(directory, INI.format(executor=executor))
         stack.callback(self.server.close)
         # On a busy machine, its process may not have started within the function's time.
-        until(self._answers, "a first value")
+        first = "/server/index/steady?format=json"
+        until(lambda: self.server.get(first)[0] == 200, "a first value")
         target = "/server/index/steady?format=ndjson"
         self.watchers = [
             Watcher(f"watcher {n}", stack.enter_context(self.server.connect(target)))
             for n in range(WATCHERS)
         ]
         self.events = [watcher.next_good() for watcher in self.watchers]
-
-    def _answers(self) -> bool:
-        with self.server.connect("/server/index/steady?format=json") as reader:
-            return reader.head()[0] == 200
 
     def do(self, what: str) -> None:
         new = self._what.with_suffix(".new")

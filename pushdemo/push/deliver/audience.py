@@ -143,6 +143,12 @@ class Audience:
         """Those that a member is among, or will be."""
         return self.ready if subscriber.limit is None else self.limited
 
+    @property
+    def takes(self) -> bool:
+        """Whether there are clients that can be sent something now. To encode a large value takes
+        long: it is not done for nobody."""
+        return len(self.ready) > 0 or len(self.limited) > 0
+
     def sent_of(self, events: list[Event]) -> list[Event]:
         """The events that have been sent to all members. The others still will be."""
         return [event for event in events if event.sequence <= self.reached]

@@ -67,10 +67,9 @@ class Delivery:
         """Send the source's new events."""
         for event in audience.source.since(audience.reached):
             before, audience.reached = audience.reached, event.sequence
-            # A large value takes long to encode. Where all are blocked, nobody needs that frame:
-            # they go on with the newest event.
-            taken = len(audience.ready) or len(audience.limited)
-            if taken and (frame := event.frame(audience.framing)):
+            # The publisher's thread may not have encoded it yet. Those that are blocked go on with
+            # the newest event, and do not need the frame of this one.
+            if audience.takes and (frame := event.frame(audience.framing)):
                 # Without a frame there is silence, which heartbeats are to fill.
                 audience.sent = self._clock()
                 self._send(audience.ready, ALL, frame, event.sequence, skip=before)
@@ -86,7 +85,8 @@ class Delivery:
         """Send a heartbeat to all that have begun; where the format has none, the newest event
         again."""
         audience.sent = self._clock()
-        self._send_to_all(audience, heartbeat_of(audience.framing, audience.source.state()))
+        if audience.takes:
+            self._send_to_all(audience, heartbeat_of(audience.framing, audience.source.state()))
 
     def begin_late(self, audiences: Iterable[Audience], now: float) -> None:
         """Begin the responses that have waited for an event for as long as they may."""
