@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pushdemo.push.compute.payload import Blob, Data, Text
-from pushdemo.push.deliver.answer import Condition, Fallbacks, PollAnswer, StreamAnswer
+from pushdemo.push.deliver.answer import (
+    Condition,
+    Continuation,
+    Fallbacks,
+    PollAnswer,
+    StreamAnswer,
+)
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.gzip import Gzip
@@ -52,8 +58,9 @@ payloads = st.one_of(
     st.builds(Text, WORDS), st.builds(Data, WORDS), st.builds(Blob, st.binary(), WORDS)
 )
 values = st.builds(Value, payloads, computed=TIMES, fresh_until=NUMBERS, took=TIMES)
-events = st.builds(EventState, NUMBERS, WORDS, WORDS, values)
-positions = st.none() | short(st.builds(Place, WORDS, NUMBERS))
+events = st.builds(EventState, NUMBERS, WORDS, WORDS, values, WORDS, st.booleans())
+places = st.builds(Place, WORDS, NUMBERS)
+positions = st.none() | short(places)
 headers = short(st.tuples(WORDS, WORDS))
 responses = st.builds(Response, WORDS, headers, st.binary())
 fallbacks = st.builds(Fallbacks, responses, responses)
@@ -71,21 +78,27 @@ plain = st.one_of(
 framings = st.one_of(plain, st.builds(Gzip, plain), st.builds(Images, multiparts), documents)
 answers = st.one_of(
     st.builds(StreamAnswer, framings, st.binary(), makers, fallbacks),
-    st.builds(PollAnswer, documents, st.builds(Condition, NUMBERS, TIMES, responses), fallbacks),
+    st.builds(
+        PollAnswer,
+        documents,
+        st.builds(Condition, NUMBERS, TIMES, responses, short(WORDS)),
+        fallbacks,
+    ),
+    st.builds(Continuation, framings),
 )
 limits = st.none() | NUMBERS
 channels = st.builds(
     ChannelState,
     *(WORDS, WORDS, NUMBERS, short(events), st.booleans(), NUMBERS, st.booleans()),
     st.none() | st.builds(FeedStatus, NUMBERS, WORDS, st.none() | TIMES),
-    NUMBERS,
+    *(NUMBERS, WORDS, NUMBERS, short(WORDS)),
 )
-parts = st.builds(PartState, NUMBERS, short(st.tuples(NUMBERS, events)))
+parts = st.builds(PartState, NUMBERS, places, short(st.tuples(NUMBERS, events)))
 audiences = st.builds(
     AudienceState,
     *(short(WORDS), framings, NUMBERS, TIMES, st.dictionaries(WORDS, NUMBERS, max_size=2)),
     *(NUMBERS, short(NUMBERS)),
-    short(st.builds(WaitingState, answers, limits, positions, NUMBERS, short(TIMES))),
+    short(st.builds(WaitingState, answers, limits, positions, NUMBERS, short(WORDS), short(TIMES))),
     short(
         st.builds(
             BlockedState,
@@ -98,7 +111,7 @@ beats = st.builds(BeatState, WORDS, NUMBERS, limits, limits, NUMBERS, st.none() 
 engines = st.builds(
     EngineState,
     short(channels),
-    short(st.builds(CombinedState, short(WORDS), NUMBERS, short(parts))),
+    short(st.builds(CombinedState, short(WORDS), NUMBERS, NUMBERS, short(parts))),
     short(beats),
     short(audiences),
 )
@@ -106,7 +119,7 @@ engines = st.builds(
 
 def fields(value: Any) -> Any:
     """A value as one that can be compared: an answer is equal to nothing but itself."""
-    if isinstance(value, StreamAnswer | PollAnswer):
+    if isinstance(value, StreamAnswer | PollAnswer | Continuation):
         return type(value), vars(value)
     if isinstance(value, tuple):
         return type(value), [fields(member) for member in value]

@@ -96,7 +96,7 @@ def test_a_resumption_that_fails_ends_that_client(
     stage: Stage, watcher: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(stage.channel, "resume", lambda _: 1 / 0)
+        patch.setattr(stage.channel, "resume", lambda *_: 1 / 0)
         assert stage.attach(last_id="e-1").rest() == ""
     goes_on(stage, watcher)
 

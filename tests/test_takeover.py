@@ -446,7 +446,7 @@ def test_a_process_without_descriptors_says_so_and_changes_nothing(
 def test_another_version_of_this_has_the_old_one_leave_by_itself(
     old: Old, estate: Estate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(succession, "VERSION", 2)
+    monkeypatch.setattr(succession, "VERSION", takeover.VERSION + 1)
     with pytest.raises(OtherVersion):
         ask(old.path)
     assert estate.done == ["end"]

@@ -41,7 +41,7 @@ from pushdemo.push.failure import failure_of
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 GROUP = 200  # descriptors in a message; Linux allows 253
 CHUNK = 1024 * 1024  # bytes
 PATIENCE = 10.0  # seconds for each step of the other one

@@ -64,15 +64,29 @@ class Event:
     sequence: counts the events of one channel from 1.
     id: names it to clients, across connections: they hand it back to resume after it.
     feed: whose value it is.
+    after: the id of the channel's event before it, for an event of one channel. Who has seen that
+        one, and nobody else, has missed none when this one comes.
+    breaks: events may be missing between the one before it in this process and it.
     """
 
-    __slots__ = ("_frames", "feed", "id", "sequence", "value")
+    __slots__ = ("_frames", "after", "breaks", "feed", "id", "sequence", "value")
 
-    def __init__(self, sequence: int, id: str, feed: str, value: Value) -> None:  # noqa: A002
+    def __init__(
+        self,
+        sequence: int,
+        id: str,  # noqa: A002
+        feed: str,
+        value: Value,
+        after: str = "",
+        *,
+        breaks: bool = False,
+    ) -> None:
         self.sequence = sequence
         self.id = id
         self.feed = feed
         self.value = value
+        self.after = after
+        self.breaks = breaks
         self._frames: dict[Encoder, bytes] = {}
 
     @property

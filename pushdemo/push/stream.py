@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from pushdemo.push.channel import Source
+from pushdemo.push.channel import AHEAD, Source
 from pushdemo.push.deliver.answer import Condition, Fallbacks, PollAnswer, StreamAnswer
 from pushdemo.push.deliver.broadcaster import Broadcaster
+from pushdemo.push.deliver.delivery import AHEAD_PATIENCE
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.framing import Framing, heartbeat_of
@@ -119,13 +120,13 @@ class Watch:
         self._news.clear()
         return came
 
-    def first(self, reached: int, seconds: float) -> Event | None:
-        """The newest event, when there is one with a number above `reached`; None if there is none
-        for so long, or a feed fails meanwhile."""
+    def first(self, reached: int, seconds: float, known: tuple[str, ...] = ()) -> Event | None:
+        """The newest event, when there is one with a number above `reached`, and with none of the
+        ids that are known; None if there is none for so long, or a feed fails meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
             for event in self._source.state():
-                if event.sequence > reached:
+                if event.sequence > reached and event.id not in known:
                     return event
             if not self._source.state() and self._source.statuses() != self._statuses:
                 return None
@@ -246,7 +247,7 @@ class _Pieces:
         with watch or Watch(source) as watch:
             watch.encode(framing)
             before, due = framing.opening, self._next_heartbeat()
-            reached, events = self._first_events()
+            reached, events = self._first_events(watch)
             if events is None:
                 before += framing.reset
                 events = source.state()
@@ -265,6 +266,8 @@ class _Pieces:
                 if not watch.wait(due - time.monotonic()):
                     yield heartbeat_of(framing, source.state())
                     due = self._next_heartbeat()
+                if source.breaks_after(reached):
+                    before += framing.reset
                 events = source.since(reached)
 
     def _next_frame(self, event: Event) -> bytes:
@@ -289,14 +292,20 @@ class _Pieces:
     def _next_heartbeat(self) -> float:
         return time.monotonic() + self._heartbeat
 
-    def _first_events(self) -> tuple[int, list[Event] | None]:
+    def _first_events(self, watch: Watch) -> tuple[int, list[Event] | None]:
         """How far the source has come, and what to begin with; None where a reset is due."""
-        reached = self._source.reached
-        if self._resume_from is None:
-            events: list[Event] | None = self._source.state()
-        else:
-            events = self._source.resume(self._resume_from)
-        return reached, events
+        deadline = time.monotonic() + AHEAD_PATIENCE
+        while True:
+            reached = self._source.reached
+            if self._resume_from is None:
+                return reached, self._source.state()
+            events = self._source.resume(self._resume_from, reached)
+            if events is not AHEAD:
+                return reached, events
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return reached, None
+            watch.wait(left)
 
 
 class Poll(_Body):
@@ -321,7 +330,9 @@ class Poll(_Body):
         """See HandsOff."""
         framing = DocumentFraming(self._document, make_head)
         answer = PollAnswer(framing, self._condition, self._fallbacks)
-        subscription = Subscription(self._source, framing, reached=self._condition.reached)
+        subscription = Subscription(
+            self._source, framing, reached=self._condition.reached, known=self._condition.known
+        )
         broadcaster = self._streams.broadcaster
         self._give_away(lambda on_close: broadcaster.attach([sock], answer, subscription, on_close))
 

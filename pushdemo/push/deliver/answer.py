@@ -88,10 +88,32 @@ class StreamAnswer:
         return Beginning(self.fallbacks.failure.encode(self.make_head), False)
 
 
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """Of a stream that has begun, what follows when it goes on: nothing but its events.
+
+    framing: of the stream.
+    """
+
+    framing: Framing
+
+    patience = 0.0
+
+    def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
+        return Beginning(b"", True)
+
+    def come_back(self, milliseconds: int) -> bytes:
+        return self.framing.come_back(milliseconds)
+
+    def fail(self) -> Beginning:
+        return Beginning(b"", True)
+
+
 class Condition(NamedTuple):
     """What a poll waits for.
 
-    reached: an event with a higher number.
+    reached: an event with a higher number,
+    known: and with none of these ids.
     wait: for that many seconds.
     nothing_new: the response where no event came.
     """
@@ -99,6 +121,7 @@ class Condition(NamedTuple):
     reached: int
     wait: float
     nothing_new: Response
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

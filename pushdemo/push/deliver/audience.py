@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from pushdemo.push.channel import Source
+from pushdemo.push.channel import Missed, Source
 from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.deliver.subscription import Subscription
@@ -31,6 +31,7 @@ class Subscriber:
     reached: for a blocked client, the number of the last event of which something was sent; for a
         waiting one, of the last that it knows.
     rest: for a blocked client, what is still to be sent of a frame.
+    known: for a waiting one, the ids of events that it has seen, too.
     heard: listens to what it says, on a WebSocket; None on other streams, where it says nothing.
     reply: for a blocked client, what it is owed after the rest of its frame.
     resume_from: where it left off, from its admission to its first event; and for a client that is
@@ -41,8 +42,8 @@ class Subscriber:
     taken: the bytes that it had acknowledged then, or when it was blocked.
     """
 
-    __slots__ = ("answer", "audience", "heard", "limit", "on_close", "owes_since", "reached",
-                 "reply", "rest", "resume_from", "seat", "sock", "taken")  # fmt: skip
+    __slots__ = ("answer", "audience", "heard", "known", "limit", "on_close", "owes_since",
+                 "reached", "reply", "rest", "resume_from", "seat", "sock", "taken")  # fmt: skip
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Subscriber:
         self.limit = subscription.limit
         self.on_close = on_close
         self.reached = subscription.reached
+        self.known = subscription.known
         self.resume_from: Position | None = subscription.resume_from
         self.rest: bytes | memoryview = b""
         self.reply = b""
@@ -65,6 +67,10 @@ class Subscriber:
         self.seat = -1
         self.owes_since: float | None = None
         self.taken = 0
+
+    def awaits(self, event: Event) -> bool:
+        """Whether it waits for an event such as this one: for one that is new to it."""
+        return event.sequence > self.reached and event.id not in self.known
 
 
 class Newcomers(NamedTuple):
@@ -152,6 +158,16 @@ class Audience:
     def sent_of(self, events: list[Event]) -> list[Event]:
         """The events that have been sent to all members. The others still will be."""
         return [event for event in events if event.sequence <= self.reached]
+
+    def state(self) -> list[Event]:
+        """What a newcomer is to see, as far as all members were sent it."""
+        return self.sent_of(self.source.state())
+
+    def resume(self, position: Position) -> Missed:
+        """What a client is to see that has left off there, as far as all members were sent it. Who
+        has seen more is ahead of them: it would be sent that with the others, once more."""
+        missed = self.source.resume(position, self.reached)
+        return self.sent_of(missed) if isinstance(missed, list) else missed
 
     def current_failures(self) -> list[FeedStatus]:
         """The failures that go on and that all members were told of. They still will be told of

@@ -71,7 +71,8 @@ def _waiting(audience: Audience, some: list[Subscriber]) -> WaitingState:
     one = some[0]  # the others are as this one
     assert one.answer is not None
     deadlines = tuple(audience.waiting[subscriber] for subscriber in some)
-    return WaitingState(one.answer, one.limit, one.resume_from, one.reached, deadlines)
+    return WaitingState(one.answer, one.limit, one.resume_from, one.reached,
+                        one.known, deadlines)  # fmt: skip
 
 
 def _blocked(one: Subscriber) -> BlockedState:
@@ -116,7 +117,12 @@ class Arriving:
                 audience.limited.add(subscriber)
         for some in state.waiting:
             subscription = Subscription(
-                source, state.framing, some.limit, some.resume_from, some.reached
+                source,
+                state.framing,
+                some.limit,
+                some.resume_from,
+                some.reached,
+                some.known,
             )
             together = self._admit(islice(coming, len(some.deadlines)), subscription, some.answer)
             audience.waiting.update(zip(together, some.deadlines, strict=True))

@@ -9,6 +9,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable
 
+from pushdemo.push.channel import AHEAD
+from pushdemo.push.deliver.answer import Continuation
 from pushdemo.push.deliver.audience import Audience, Subscriber, by_answer
 from pushdemo.push.deliver.connections import Connections
 from pushdemo.push.deliver.recipients import Recipients
@@ -22,6 +24,10 @@ SMALL = 16 * 1024
 
 # What a client that is blocked may be owed, in bytes: it has to read before it asks for more.
 MOST_REPLY = 4096
+
+# Seconds for which a client waits whose last event is still to come here. It has come to where the
+# client was before, so it is on its way, or the engine between stands still.
+AHEAD_PATIENCE = 15.0
 
 ALL = slice(None)  # seats
 
@@ -41,18 +47,24 @@ class Delivery:
     def welcome(self, audience: Audience, newcomers: list[Subscriber]) -> None:
         """Begin the responses of clients that came together, if there is an event for them."""
         one = newcomers[0]  # the others are as this one
+        assert one.answer is not None
         if one.resume_from is not None:
-            missed = audience.source.resume(one.resume_from)
-            if missed is not None:
-                self._begin(audience, newcomers, audience.sent_of(missed), resumed=True)
+            missed = audience.resume(one.resume_from)
+            if missed is AHEAD:
+                self._wait(audience, newcomers, AHEAD_PATIENCE)
                 return
-        state = audience.sent_of(audience.source.state())
-        news = [event for event in state if event.sequence > one.reached]
+            if missed is not None:
+                self._begin(audience, newcomers, missed, resumed=True)
+                return
+        news = [event for event in audience.state() if one.awaits(event)]
         if news:
             self._begin(audience, newcomers, news)
-            return
-        assert one.answer is not None
-        deadline = self._clock() + one.answer.patience
+        else:
+            self._wait(audience, newcomers, one.answer.patience)
+
+    def _wait(self, audience: Audience, newcomers: list[Subscriber], patience: float) -> None:
+        """Have clients wait for an event."""
+        deadline = self._clock() + patience
         audience.waiting.update(dict.fromkeys(newcomers, deadline))
         self.due = min(self.due, deadline)
 
@@ -67,19 +79,36 @@ class Delivery:
         """Send the source's new events."""
         for event in audience.source.since(audience.reached):
             before, audience.reached = audience.reached, event.sequence
+            head = audience.framing.reset if event.breaks else b""
             # The publisher's thread may not have encoded it yet. Those that are blocked go on with
             # the newest event, and do not need the frame of this one.
             if audience.takes and (frame := event.frame(audience.framing)):
                 # Without a frame there is silence, which heartbeats are to fill.
                 audience.sent = self._clock()
-                self._send(audience.ready, ALL, frame, event.sequence, skip=before)
+                self._send(audience.ready, ALL, head + frame, event.sequence, skip=before)
             for subscriber in audience.limited[ALL]:
                 seat = slice(subscriber.seat, subscriber.seat + 1)
-                self._deliver(audience, audience.limited, seat, event)
+                self._deliver(audience, audience.limited, seat, event, head)
             if audience.waiting:
-                waiting = [one for one in audience.waiting if event.sequence > one.reached]
+                waiting = [
+                    one for one in audience.waiting if one.resume_from is None and one.awaits(event)
+                ]
                 for some in by_answer(waiting):
                     self._begin(audience, some, [event])
+        if audience.waiting:
+            self._begin_waiting(audience)
+
+    def _begin_waiting(self, audience: Audience) -> None:
+        """Begin the responses of clients that wait, to whom what there is now is new."""
+        for some in by_answer(audience.waiting):
+            one = some[0]
+            missed = None if one.resume_from is None else audience.resume(one.resume_from)
+            if missed is AHEAD:
+                continue
+            if missed is not None:
+                self._begin(audience, some, missed, resumed=True)
+            elif state := [event for event in audience.state() if one.awaits(event)]:
+                self._begin(audience, some, state)
 
     def send_heartbeat(self, audience: Audience) -> None:
         """Send a heartbeat to all that have begun; where the format has none, the newest event
@@ -92,14 +121,16 @@ class Delivery:
         """Begin the responses that have waited for an event for as long as they may."""
         later = math.inf
         for audience in audiences:
-            late = []
+            late: list[Subscriber] = []
             for subscriber, deadline in audience.waiting.items():
                 if deadline <= now:
                     late.append(subscriber)
                 else:
                     later = min(later, deadline)
             for some in by_answer(late):
-                self._begin(audience, some, [])
+                # What a client has seen elsewhere and has not come here, is lost.
+                lost = some[0].resume_from is not None
+                self._begin(audience, some, audience.state() if lost else [])
         # At most ten times a second: each of ten thousand may have a deadline of its own.
         self.due = max(now + 0.1, later)
 
@@ -112,7 +143,8 @@ class Delivery:
                 self._connections.drop(subscriber)
             return
         audience = subscriber.audience
-        if audience is None or subscriber.answer is not None:  # it may not speak before us
+        begun = subscriber.answer is None or isinstance(subscriber.answer, Continuation)
+        if audience is None or not begun:  # it may not speak before us
             self._connections.drop(subscriber)
             return
         if subscriber.seat < 0:
@@ -145,7 +177,13 @@ class Delivery:
 
     def _go_back(self, audience: Audience, subscriber: Subscriber, position: Position) -> None:
         """Send a client what came after a position, whatever it was sent before."""
-        head, missed = b"", audience.source.resume(position)
+        head, missed = b"", audience.resume(position)
+        if missed is AHEAD:
+            audience.recipients(subscriber).remove(subscriber)
+            subscriber.answer = Continuation(audience.framing)
+            subscriber.resume_from, subscriber.reached = position, 0
+            self._wait(audience, [subscriber], AHEAD_PATIENCE)
+            return
         if missed is None:
             missed, head = audience.source.state(), audience.framing.reset
         self._one_by_one(audience, subscriber, audience.sent_of(missed), head)
@@ -202,13 +240,13 @@ class Delivery:
                 return
         resume_from, subscriber.resume_from = subscriber.resume_from, None
         missed = audience.source.since(subscriber.reached)
-        head = b""
+        head = audience.framing.reset if audience.source.breaks_after(subscriber.reached) else b""
         if resume_from is not None:
-            resumed = audience.source.resume(resume_from)
-            if resumed is None:  # it was too slow
+            resumed = audience.resume(resume_from)
+            if resumed is None or resumed is AHEAD:  # it was too slow
                 missed, head = audience.source.state(), audience.framing.reset
             else:
-                missed = resumed
+                missed, head = resumed, b""
         self._go_on(audience, recipients, seat, audience.sent_of(missed), head)
 
     def _fail_waiting(self, audience: Audience) -> None:
@@ -216,7 +254,9 @@ class Delivery:
         value than the last goes on waiting."""
         if not audience.source.state():
             for some in by_answer(audience.waiting):
-                self._begin(audience, some, [], failed=True)
+                position = some[0].resume_from
+                if position is None or audience.resume(position) is not AHEAD:
+                    self._begin(audience, some, [], failed=True)
 
     def _begin(
         self,
@@ -266,6 +306,9 @@ class Delivery:
         for status in audience.current_failures():
             notice = audience.framing.encode_status(status)
             self._send(recipients, seats, notice, audience.reached)
+        if one.reply and one.seat >= 0:  # it has spoken while its stream stood still, and is alone
+            reply, one.reply = one.reply, b""
+            self._send(recipients, seats, reply, audience.reached)
 
     def _go_on(
         self,

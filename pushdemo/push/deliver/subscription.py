@@ -18,6 +18,7 @@ class Subscription:
     resume_from: the position after which it begins, or, where that is unknown, with the framing's
         reset; None for the newest event.
     reached: it begins with an event that has a higher number.
+    known: and that has none of these ids: the client has seen those, perhaps elsewhere.
     """
 
     source: Source
@@ -25,3 +26,4 @@ class Subscription:
     limit: int | None = None
     resume_from: Position | None = None
     reached: int = 0
+    known: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pushdemo.push.deliver.answer import Answer, PollAnswer, StreamAnswer
+from pushdemo.push.deliver.answer import Answer, Continuation, PollAnswer, StreamAnswer
 from pushdemo.push.encode.document import DocumentFraming
 from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.framing import Framing
@@ -16,10 +16,11 @@ from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.image import Images
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.relay import Relay
 from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import Event, FeedStatus, Value
 from pushdemo.push.head import Head
-from pushdemo.push.position import Position
+from pushdemo.push.position import Place, Position
 from pushdemo.push.response import MakeHead
 from pushdemo.push.snapshot.codec import Vocabulary
 
@@ -31,20 +32,25 @@ class EventState(NamedTuple):
     id: str
     feed: str
     value: Value
+    after: str
+    breaks: bool
 
     @classmethod
     def of(cls, event: Event) -> EventState:
-        return cls(event.sequence, event.id, event.feed, event.value)
+        return cls(event.sequence, event.id, event.feed, event.value, event.after, event.breaks)
 
     def event(self) -> Event:
         """It, without the frames that it was encoded in."""
-        return Event(*self)
+        return Event(self.sequence, self.id, self.feed, self.value, self.after, breaks=self.breaks)
 
 
 class ChannelState(NamedTuple):
     """A feed's newest events.
 
     fresh_until, retry_at: nanoseconds.
+    newest_id: of the newest event.
+    broke_at: the number of the last event that broke the chain.
+    known: ids of events that came with theirs.
     """
 
     name: str
@@ -56,15 +62,20 @@ class ChannelState(NamedTuple):
     outdated: bool
     status: FeedStatus | None
     retry_at: int
+    newest_id: str
+    broke_at: int
+    known: tuple[str, ...]
 
 
 class PartState(NamedTuple):
     """Of a combined channel, what it has taken of one of its channels.
 
+    place: of the last of its events.
     events: each with the number that it has in its own channel.
     """
 
     reached: int
+    place: Place
     events: tuple[tuple[int, EventState], ...]
 
 
@@ -73,6 +84,7 @@ class CombinedState(NamedTuple):
 
     feeds: tuple[str, ...]
     reached: int
+    broke_at: int
     parts: tuple[PartState, ...]
 
 
@@ -81,6 +93,7 @@ class BeatState(NamedTuple):
 
     due: None where it rests. With a computation under way, which stays where it is, the beat for
         which that is.
+    kept: see pushdemo.push.broker.leading.Leader.
     """
 
     name: str
@@ -90,6 +103,7 @@ class BeatState(NamedTuple):
     took: int
     failing_since: float | None
     failures: int
+    kept: str = ""
 
 
 class WaitingState(NamedTuple):
@@ -102,6 +116,7 @@ class WaitingState(NamedTuple):
     limit: int | None
     resume_from: Position | None
     reached: int
+    known: tuple[str, ...]
     deadlines: tuple[float, ...]
 
 
@@ -153,6 +168,15 @@ class AudienceState(NamedTuple):
         return self.ready + len(self.limited) + waiting + len(self.blocked)
 
 
+class PublishedState(NamedTuple):
+    """An event that was published with a key. until: when that is forgotten, in seconds."""
+
+    feed: str
+    key: str
+    until: float
+    event_id: str
+
+
 class EngineState(NamedTuple):
     """All of an engine but the sockets."""
 
@@ -160,6 +184,7 @@ class EngineState(NamedTuple):
     combined: tuple[CombinedState, ...]
     beats: tuple[BeatState, ...]
     audiences: tuple[AudienceState, ...]
+    published: tuple[PublishedState, ...] = ()
 
 
 class OfferState(NamedTuple):
@@ -171,12 +196,22 @@ class OfferState(NamedTuple):
     limit: int | None
     resume_from: Position | None
     reached: int
+    known: tuple[str, ...]
 
 
 VOCABULARY = Vocabulary(
     {
-        Framing: (EventStream, NdJson, Multipart, Images, Gzip, DocumentFraming, WebSocket),
-        Answer: (StreamAnswer, PollAnswer),
+        Framing: (
+            EventStream,
+            NdJson,
+            Relay,
+            Multipart,
+            Images,
+            Gzip,
+            DocumentFraming,
+            WebSocket,
+        ),
+        Answer: (StreamAnswer, PollAnswer, Continuation),
         MakeHead: (Head,),
     }
 )
