@@ -17,6 +17,7 @@ def live():
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import socket
@@ -35,6 +36,9 @@ from pushdemo.handover.readiness import say_ready
 from pushdemo.handover.reload import Reload, take_over_asked
 from pushdemo.handover.server import Receiver
 from pushdemo.handover.succession import OldGoesOn, succeed
+from pushdemo.push.broker import broker_for
+from pushdemo.push.broker.cluster import publish_value
+from pushdemo.push.broker.protocol import Broker, BrokerUnavailable, Misconfigured
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute import declaration
 from pushdemo.push.compute.declaration import Declaration
@@ -45,6 +49,7 @@ from pushdemo.push.gate import Gone
 from pushdemo.push.loop import Health
 from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.places import Places
+from pushdemo.push.published import check_key
 from pushdemo.push.settings import Settings
 from pushdemo.push.signals import at_once, stopping
 from pushdemo.push.stream import HandsOff
@@ -66,6 +71,8 @@ if TYPE_CHECKING:
     from flask import Request as FlaskRequest
     from flask import Response as FlaskResponse
 
+log = logging.getLogger(__name__)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -86,6 +93,8 @@ class Push:
         self.settings = Settings.read(Options(given, "push."))
         self._declarations: dict[str, Declaration] = {}
         self._handover = _handover(self.settings.broadcaster)
+        self._has_broker = self._open_broker() is not None
+        self._broker: Broker | None = None
         self._lock = threading.RLock()
         self._engine: Engine | None = None
         self._relay_places: Places | None = None
@@ -153,20 +162,41 @@ class Push:
         """
         self._declare(declaration.pushed(name, self._options(name, options)))
 
-    def publish(self, feed: str, value: object) -> str:
-        """Send a value to all subscribers of a feed, in whatever process. Returns the event's id.
+    def relay(
+        self, name: str, url: str, *, headers: Mapping[str, str] | None = None, **options: object
+    ) -> None:
+        """Declare a feed whose events are another pushdemo's, with their ids: clients may move
+        between the two.
+
+        url: of one feed there, `https://HOST/server/index/NAME`.
+        headers: of the requests for it, such as Authorization.
+        history: how many events are kept for clients that come back; 1.
+
+        Raises ConfigError.
+        """
+        self._declare(declaration.relayed(name, url, self._options(name, options), headers or {}))
+
+    def publish(self, feed: str, value: object, *, key: str | None = None) -> str:
+        """Send a value to all subscribers of a feed, in whatever process and, with a broker, on
+        whatever machine. Returns the event's id.
+
+        key: names this value, in 1 to 255 printable characters of ASCII: published again with the
+            same key within a day, it is the same event, whose id is returned. So who had no answer
+            may ask again.
 
         In a feed that has a function, the value counts as computed now. Raises UnknownFeed;
         TypeError or ValueError for a value that cannot be sent, as for one that a feed's function
-        returns; and BroadcasterAway or HandoverLost where the broadcaster process
-        does not answer.
+        returns; BroadcasterAway or HandoverLost where the broadcaster process does not answer; and
+        BrokerUnavailable or Misconfigured where the broker does not, for five seconds.
         """
-        return self._publish(feed, payload_of(value))
+        return self._publish(feed, payload_of(value), key)
 
-    def publish_body(self, feed: str, content_type: str, body: bytes) -> str:
+    def publish_body(
+        self, feed: str, content_type: str, body: bytes, *, key: str | None = None
+    ) -> str:
         """The same for a value that came by HTTP. Raises UnknownType or ValueError for one that is
         not what its content type says."""
-        return self._publish(feed, received(content_type, body))
+        return self._publish(feed, received(content_type, body), key)
 
     @property
     def feeds(self) -> Mapping[str, Declaration]:
@@ -260,8 +290,23 @@ class Push:
         """What runs the feeds and holds the streams of this process."""
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.settings, self._declarations.values())
+                self._make_engine().begin()
+            assert self._engine is not None
             return self._engine
+
+    def check(self) -> None:
+        """Ask the broker, if there is one, whether it will do. Raises ConfigError where that is
+        not to be mended by waiting, such as a wrong password; where the engine is away, the log
+        says so. Leaves nothing open, so that a process may fork afterwards."""
+        broker = self._open_broker()
+        if broker is None:
+            return
+        try:
+            broker.check()
+        except Misconfigured as error:
+            raise ConfigError(f"push.broker: {error}") from None
+        except BrokerUnavailable as error:
+            log.warning("the broker is away, and is asked again and again: %s", error)
 
     def health(self) -> Mapping[str, Health]:
         """How the threads are that serve all feeds and all streams, by name; those of the
@@ -282,8 +327,10 @@ class Push:
         take_over: take over from the process that listens there, if there is one.
 
         Raises ValueError for an address that is none; AddressTaken and OSError where it cannot be
-        had; OldGoesOn where another process does not let itself be taken over.
+        had; OldGoesOn where another process does not let itself be taken over; ConfigError for a
+        broker that will not do.
         """
+        self.check()
         self._handover = None
         reload = Reload(address)
         reload.await_signal()
@@ -302,6 +349,8 @@ class Push:
         with stopping(stop, receiver.wakeup_fd(), signal.SIGTERM, signal.SIGINT):
             if inheritance is not None:
                 take(inheritance, self)
+            elif self._has_broker:
+                _ = self.engine  # which hears of all feeds from now on
             reload.serves(stop)
             say_ready()
             receiver.run()
@@ -332,7 +381,9 @@ class Push:
 
         Raises ValueError for what is no snapshot.
         """
-        self.engine.restore(snapshot, socks)
+        with self._lock:
+            engine = self._engine or self._make_engine()
+        engine.restore(snapshot, socks)
 
     def leave(self, address: str | None = None) -> None:
         """While it is held: another process has the feeds and the streams now.
@@ -359,8 +410,11 @@ class Push:
         end with it."""
         with self._lock:
             engine, self._engine = self._engine, None
+            broker, self._broker = self._broker, None
         if engine is not None:
             engine.close()
+        elif broker is not None:
+            broker.close()
 
     # Parts of these
 
@@ -377,25 +431,50 @@ class Push:
         prefix = f"feed.{name}."
         return Options({prefix + key: _as_text(value) for key, value in options.items()}, prefix)
 
-    def _publish(self, feed: str, payload: Payload) -> str:
+    def _open_broker(self) -> Broker | None:
+        """A new one. Nothing is connected yet. Raises ConfigError."""
+        try:
+            return broker_for(self.settings.broker)
+        except Misconfigured as error:
+            # Without the value: it may have a password in it.
+            raise ConfigError(f"push.broker: {error}") from None
+
+    def _make_engine(self) -> Engine:
+        """With the lock."""
+        if self._has_broker and self._broker is None:
+            self._broker = self._open_broker()
+        self._engine = Engine(self.settings, self._declarations.values(), self._broker)
+        return self._engine
+
+    def _publish(self, feed: str, payload: Payload, key: str | None) -> str:
+        if key is not None:
+            check_key(key)
         declared = self._declarations.get(feed)
         if declared is None:
             names = ", ".join(self._declarations) or "none"
             raise UnknownFeed(f"there is no feed '{feed}'; there is: {names}")
-        if self._handover is not None:
-            return self._handover.publish(feed, *_as_body(payload))
+        if declared.origin is not None:
+            raise ValueError(
+                f"feed {feed} is a relay: publish at its origin, {declared.origin.url}"
+            )
+        if self._handover is not None and not self._has_broker:
+            return self._handover.publish(feed, *_as_body(payload), key=key)
         fresh_until = sys.maxsize  # good until the next comes, however long that takes
         if not declared.is_pushed:
             fresh_until = time.monotonic_ns() + round(declared.duration * 1_000_000_000)
         value = Value(payload, computed=time.time(), fresh_until=fresh_until)
-        engine = self.engine
+        if self._has_broker:
+            # From any process, a worker's too: who holds the streams hears of it like all others.
+            with self._lock:
+                broker = self._broker = self._broker or self._open_broker()
+            assert broker is not None
+            return publish_value(broker, feed, value, declared.history, key)
         try:
-            with engine.gate:
-                return engine.channels[feed].publish(value).id
+            return self.engine.publish(feed, value, key)
         except Gone:  # for another process
             if self._handover is None:
                 raise BroadcasterAway("another process has taken over") from None
-            return self._publish(feed, payload)
+            return self._publish(feed, payload, key)
 
     def _answer(
         self, environ: dict[str, Any], request: Request, feeds: str | None, shareable: bool
@@ -444,7 +523,7 @@ class Push:
     def _respond(
         self, asked: StreamRequest, caller: Caller, environ: Mapping[str, Any]
     ) -> WsgiResponse:
-        if environ.get("wsgi.multiprocess"):
+        if environ.get("wsgi.multiprocess") and not self._has_broker:
             self._hints.several_processes()
         return Responder(self.engine, self.headers(asked.origin)).respond(asked, caller)
 
@@ -459,6 +538,7 @@ class Push:
         """This process was forked from the one in which all was made: make it anew when it is
         needed. Called before any other thread is there."""
         engine, self._engine = self._engine, None
+        self._broker = None
         self._lock = threading.RLock()  # another thread of that process may have held it
         self._relay_places = None
         self._hints = Hints()

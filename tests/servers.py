@@ -18,19 +18,26 @@ HANG = 60.0  # seconds: so long only a bug takes
 
 
 class Paster:
-    """`paster serve` with an ini that builds on development.ini, on a free port.
+    """`paster serve` with an ini that builds on development.ini.
 
     app, server: lines to add to the ini's two sections.
+    port: by default a free one.
     descriptors: the limit of open files to run it under.
     """
 
     def __init__(
-        self, directory: Path, app: str = "", server: str = "", *, descriptors: int | None = None
+        self,
+        directory: Path,
+        app: str = "",
+        server: str = "",
+        *,
+        descriptors: int | None = None,
+        port: int = 0,
     ) -> None:
         ini = directory / "test.ini"
         ini.write_text(
             f"[app:main]\nuse = config:{CHECKOUT}/development.ini\n{app}\n"
-            f"[server:main]\nuse = config:{CHECKOUT}/development.ini\nport = 0\n{server}\n"
+            f"[server:main]\nuse = config:{CHECKOUT}/development.ini\nport = {port}\n{server}\n"
         )
         self.pid_file = directory / "paster.pid"
         paster = [str(Path(sys.executable).with_name("paster"))]

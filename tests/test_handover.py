@@ -38,6 +38,7 @@ class Recording:
     def __init__(self) -> None:
         self.taken: list[tuple[socket.socket, Request]] = []
         self.published: list[tuple[str, str, bytes]] = []
+        self.keys: list[str | None] = []
         self.adopted: list[tuple[socket.socket, bytes]] = []
         self.error: BaseException | None = None
 
@@ -51,10 +52,11 @@ class Recording:
             raise self.error
         self.adopted.append((sock, state))
 
-    def publish(self, feed: str, content_type: str, body: bytes) -> str:
+    def publish(self, feed: str, content_type: str, body: bytes, key: str | None) -> str:
         if self.error is not None:
             raise self.error
         self.published.append((feed, content_type, body))
+        self.keys.append(key)
         return f"e-{len(self.published)}"
 
     def health(self) -> dict[str, object]:
@@ -139,6 +141,15 @@ def test_a_value_is_published(broadcaster: Broadcaster) -> None:
     assert handover.publish("größe", "application/octet-stream", large) == "e-1"
     assert broadcaster.handler.published == [("größe", "application/octet-stream", large)]
     assert handover.health() == {"streams": 0}
+
+
+def test_a_key_comes_with_its_value(broadcaster: Broadcaster) -> None:
+    handover = Handover(broadcaster.address)
+    handover.publish("a", "text/plain", b"1", key="k 1")
+    handover.publish("a", "text/plain", b"2")
+    assert broadcaster.handler.keys == ["k 1", None]
+    with pytest.raises(Refused):
+        handover.publish("a", "text/plain", b"3", key="ünï")
 
 
 def test_many_threads_share_one(broadcaster: Broadcaster) -> None:

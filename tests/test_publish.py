@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pushdemo.client import Disconnected, publish
+from tests.scripted_server import ScriptedServer
 from tests.servers import HANG, Paster, Reader
 
 HEADERS = {"Authorization": "Bearer secret", "Content-Type": "text/plain"}
@@ -52,6 +55,70 @@ def test_a_published_value_is_on_every_stream_and_is_answered_with_its_id(server
         assert '"value":"ünï"'.encode() in line
         post(server, b'{"a": [1, null]}', Content_Type="application/json; charset=utf-8")
         assert b'"value":{"a":[1,null]}' in stream.line()
+
+
+def test_a_value_that_is_sent_again_with_its_key_is_one_event(server: Paster) -> None:
+    status, _, first = post(server, b"once", Idempotency_Key="key 1")
+    assert status == 200
+    _, _, other = post(server, b"other", Idempotency_Key="key 2")
+    assert post(server, b"once", Idempotency_Key="key 1")[::2] == (200, first)
+    _, _, last = post(server, b"last")
+    assert len({first, other, last}) == 3
+    after = first.decode().strip()
+    with server.connect(f"/server/index/outside?format=ndjson&last_event_id={after}") as stream:
+        assert stream.head()[0] == 200
+        assert b'"value":"other"' in stream.line()
+        assert b'"value":"last"' in stream.line()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "ünï"])
+def test_a_key_that_is_none_is_refused(server: Paster, key: str) -> None:
+    status, _, body = post(server, b"x", Idempotency_Key=key)
+    assert status == 400
+    assert b"a key has 1 to 255 printable characters of ASCII" in body
+
+
+def test_the_client_sends_a_value_again_with_the_same_key(scripted: ScriptedServer) -> None:
+    ids: list[str] = []
+
+    def send() -> None:
+        ids.append(publish(scripted.url, "x", b"v", content_type="text/plain", token="t"))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    keys = []
+    for number in range(3):
+        exchange = scripted.accept("/server/publish/x", timeout=HANG)
+        keys.append(exchange.headers["Idempotency-Key"])
+        if number == 0:
+            exchange.drop()
+        elif number == 1:
+            exchange.answer("503 Service Unavailable", {"Retry-After": "0"})
+        else:
+            exchange.answer("200 OK", {}, b"e-1\n")
+    thread.join(HANG)
+    assert ids == ["e-1"]
+    assert len(set(keys)) == 1
+    assert keys[0]
+
+
+def test_the_client_gives_up_in_the_end(scripted: ScriptedServer) -> None:
+    errors: list[Exception] = []
+
+    def send() -> None:
+        try:
+            publish(scripted.url, "x", b"v", content_type="text/plain", token="t", key="k", tries=2)
+        except Disconnected as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    for _ in range(2):
+        exchange = scripted.accept("/server/publish/x", timeout=HANG)
+        assert exchange.headers["Idempotency-Key"] == "k"
+        exchange.answer("503 Service Unavailable", {})
+    thread.join(HANG)
+    assert [str(error) for error in errors] == ["503 Service Unavailable"]
 
 
 def test_bytes_are_sent_as_what_they_are(server: Paster) -> None:

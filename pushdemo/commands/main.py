@@ -144,6 +144,8 @@ def _add_publish_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", help="the value; - for standard input")
     add("--url", default="http://127.0.0.1:5000", help="the server's (default: %(default)s)")
     add("--type", metavar="TYPE", help="what the value is (default: by FILE's name, or text/plain)")
+    add("--key", metavar="KEY", help="name the value: published again with the same key, it is one "
+        "event (default: a random one, for the tries of this command)")  # fmt: skip
     # Arguments are for every user of the machine to see, and the environment is not.
     add("--token", default=os.environ.get(TOKEN), help=f"push.token (default: ${TOKEN})")
 
@@ -163,6 +165,7 @@ def _publish(arguments: argparse.Namespace) -> int:
             value,
             content_type=arguments.type or guessed or "text/plain",
             token=arguments.token,
+            key=arguments.key,
         )
     except ValueError as error:
         arguments.usage_error(str(error))

@@ -41,6 +41,7 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
             f"feed.{pushed[0]} = {PUSHED}: nobody could push to it; set push.token to a secret that"
             " its publishers send"
         )
+    push.check()
     return push.application
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from pushdemo.handover.client import BroadcasterAway, HandoverLost
 from pushdemo.lib.addresses import reference
 from pushdemo.lib.base import BaseController, abort, app_globals, request, response
+from pushdemo.push.broker.protocol import BrokerError
 from pushdemo.push.compute.payload import UnknownType
 from pushdemo.push.shorten import shorten
 from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.request import check_lengths
 
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = ("Retry-After", "1")
 _CHALLENGE = ("WWW-Authenticate", "Bearer")
 
 
@@ -66,6 +72,35 @@ class ServerController(BaseController):
 
     def publish(self, id: str) -> str:  # noqa: A002  # the route's name for it
         """A value from outside, for a feed that is declared `feed.NAME = push`."""
+        self._check_publisher()
+        pushed = [name for name, feed in app_globals.push.feeds.items() if feed.is_pushed]
+        if id not in pushed:
+            there = ", ".join(sorted(pushed)) or "none"
+            abort(404, f"There is no feed '{shorten(id)}' to publish to. There is: {there}.")
+        most = app_globals.push.settings.max_body
+        if request.content_length is None:
+            abort(411, "Send the value whole, with a Content-Length.")
+        if request.content_length > most:
+            abort(413, f"Send at most {most} bytes: see push.max_body.")
+        try:
+            event_id = app_globals.push.publish_body(
+                id,
+                request.headers.get("Content-Type", ""),
+                request.body,
+                key=request.headers.get("Idempotency-Key"),
+            )
+        except (BrokerError, BroadcasterAway, HandoverLost) as error:
+            log.error("a value for feed %s is refused: %s", id, error)
+            abort(503, "The value cannot be passed on at the moment.", [RETRY_AFTER])
+        except OSError:  # the client left, and the server passes that on
+            abort(400, "The value ended before its Content-Length.")
+        except ValueError as error:
+            abort(415 if isinstance(error, UnknownType) else 400, str(error))
+        response.content_type = "text/plain"
+        return f"{event_id}\n"
+
+    @staticmethod
+    def _check_publisher() -> None:
         settings = app_globals.push.settings
         if not settings.token:
             abort(404, "Nothing can be published here: push.token is not set.")
@@ -80,24 +115,6 @@ class ServerController(BaseController):
         right = hmac.compare_digest(token.strip().encode(), settings.token.encode())
         if scheme.lower() != "bearer" or not right:
             abort(401, "Send Authorization: Bearer and the token.", [_CHALLENGE])
-        pushed = [name for name, feed in app_globals.push.feeds.items() if feed.is_pushed]
-        if id not in pushed:
-            there = ", ".join(sorted(pushed)) or "none"
-            abort(404, f"There is no feed '{shorten(id)}' to publish to. There is: {there}.")
-        if request.content_length is None:
-            abort(411, "Send the value whole, with a Content-Length.")
-        if request.content_length > settings.max_body:
-            abort(413, f"Send at most {settings.max_body} bytes: see push.max_body.")
-        try:
-            event_id = app_globals.push.publish_body(
-                id, request.headers.get("Content-Type", ""), request.body
-            )
-        except OSError:  # the client left, and the server passes that on
-            abort(400, "The value ended before its Content-Length.")
-        except ValueError as error:
-            abort(415 if isinstance(error, UnknownType) else 400, str(error))
-        response.content_type = "text/plain"
-        return f"{event_id}\n"
 
     def _is_plain(self) -> bool:
         """Whether nothing was added that may look at more of a request than is looked at here, or

@@ -76,13 +76,15 @@ class Handover:
             raise ValueError("the connection is closed already")
         self._call(request, sock)
 
-    def publish(self, feed: str, content_type: str, body: bytes) -> str:
+    def publish(self, feed: str, content_type: str, body: bytes, *, key: str | None = None) -> str:
         """Send a value to the watchers of a feed; returns the event's id.
+
+        key: see pushdemo.push.published.
 
         Raises BroadcasterAway, HandoverLost and Refused.
         """
         try:
-            publication = Publication(feed, content_type, body)
+            publication = Publication(feed, content_type, body, key)
         except ValueError as error:
             raise Refused(str(error)) from None
         return str(self._call(publication))

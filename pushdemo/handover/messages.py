@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pushdemo.handover import wire
 from pushdemo.handover.wire import Malformed, Message
+from pushdemo.push.published import check_key
 
 MAX_VARIABLES = 500  # in a request's environ
 MAX_HEADERS = 200
@@ -60,17 +61,24 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A value for a feed. Raises ValueError where the texts are of another type or too long."""
+    """A value for a feed. Raises ValueError where the texts are of another type or too long.
+
+    key: see pushdemo.push.published.
+    """
 
     feed: str
     content_type: str
     body: bytes
+    key: str | None = None
 
     def __post_init__(self) -> None:
         _check_name("the feed's name", self.feed)
         _check_name("the content type", self.content_type)
         if not self.content_type.isascii():
             raise ValueError("the content type is not in ASCII")
+        if self.key is not None:
+            _check_name("the key", self.key)
+            check_key(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,8 @@ def call_message(call: Call) -> bytes:
         case Request(environ, feeds, headers):
             header = {"environ": dict(environ), "feeds": feeds, "headers": list(headers)}
             return wire.encode({"call": "take", **header})
-        case Publication(feed, content_type, body):
-            header = {"call": "publish", "feed": feed, "content_type": content_type}
+        case Publication(feed, content_type, body, key):
+            header = {"call": "publish", "feed": feed, "content_type": content_type, "key": key}
             return wire.encode(header, len(body))
         case Adoption(state):
             return wire.encode({"call": "adopt"}, len(state))
@@ -124,7 +132,7 @@ def call_message(call: Call) -> bytes:
 def body_of(call: Call) -> bytes:
     """What follows the message."""
     match call:
-        case Publication(_, _, body):
+        case Publication(_, _, body, _):
             return body
         case Adoption(state):
             return state
@@ -137,7 +145,7 @@ def read_call(message: Message) -> Call:
     name = header.get("call")
     try:
         if name == "publish":
-            return Publication(header["feed"], header["content_type"], body)
+            return Publication(header["feed"], header["content_type"], body, header.get("key"))
         if name == "adopt":
             return Adoption(body)
         if body:

@@ -72,7 +72,7 @@ class Handler(Protocol):
     def adopt(self, sock: socket.socket, state: bytes) -> None:
         """Serve a client whose stream was to begin in a process before this one. As `take`."""
 
-    def publish(self, feed: str, content_type: str, body: bytes) -> str:
+    def publish(self, feed: str, content_type: str, body: bytes, key: str | None) -> str:
         """Push a value to the watchers of a feed; returns the event's id."""
 
     def health(self) -> Mapping[str, object]:
@@ -288,8 +288,8 @@ class Receiver:
                 _board(caller, lambda sock: self._handler.take(sock, request))
             case Adoption(state):
                 _board(caller, lambda sock: self._handler.adopt(sock, state))
-            case Publication(feed, content_type, body):
-                return self._handler.publish(feed, content_type, body)
+            case Publication(feed, content_type, body, key):
+                return self._handler.publish(feed, content_type, body, key)
             case _:
                 return dict(self._handler.health())
         return None

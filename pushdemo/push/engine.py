@@ -6,11 +6,14 @@ first stream is opened, and are not usable after a fork: `abandon` then gives th
 
 from __future__ import annotations
 
+import atexit
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
+from pushdemo.push.broker.cluster import Cluster
+from pushdemo.push.broker.protocol import Broker
 from pushdemo.push.channel import Channel, Source
 from pushdemo.push.combined import CombinedChannel, CombinedChannels
 from pushdemo.push.compute.declaration import Declaration
@@ -20,10 +23,13 @@ from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.deliver.continuation import Departing
 from pushdemo.push.deliver.subscription import Subscription
+from pushdemo.push.event import Value
 from pushdemo.push.failure import failure_of
 from pushdemo.push.gate import Gate
 from pushdemo.push.loop import Health
 from pushdemo.push.places import Places
+from pushdemo.push.published import Published
+from pushdemo.push.relay import Relay
 from pushdemo.push.settings import Settings
 from pushdemo.push.snapshot import codec
 from pushdemo.push.snapshot.state import VOCABULARY, EngineState, OfferState
@@ -44,9 +50,17 @@ class Engine:
     gate: what is published goes through it, and what is attached.
     framings: the streams' wire formats, by the names of pushdemo.wsgi.formats.
     streams: opens streams whose connections are handed to the broadcaster.
+
+    broker: carries events between this process and others; None where there are no others. It is
+        the engine's to close.
     """
 
-    def __init__(self, settings: Settings, declarations: Iterable[Declaration]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        declarations: Iterable[Declaration],
+        broker: Broker | None = None,
+    ) -> None:
         descriptors.raise_limit()
         self.framings = settings.framings
         self.combined = CombinedChannels()
@@ -65,7 +79,11 @@ class Engine:
         self._threaded: Streams | None = None
         self._lock = threading.Lock()
         self._publisher = Publisher(self.gate)
+        self._cluster = None if broker is None else Cluster(broker, self.gate)
         self._channels: dict[str, Channel] = {}
+        self._relays: list[Relay] = []
+        self._begun = False
+        self._published = Published()
         for declaration in declarations:
             self.add(declaration)
 
@@ -80,10 +98,41 @@ class Engine:
 
     def add(self, declaration: Declaration) -> None:
         """A feed more."""
-        channel = Channel(declaration.name, history=declaration.history)
+        # A relay is each process's own: its events have their ids already.
+        cluster = None if declaration.origin is not None else self._cluster
+        has_ids = cluster is not None or declaration.origin is not None
+        epoch = "" if has_ids else None
+        channel = Channel(declaration.name, history=declaration.history, epoch=epoch)
+        if cluster is not None:
+            cluster.add(channel)
+        if declaration.origin is not None:
+            relay = Relay(declaration.origin, channel, self.gate)
+            self._relays.append(relay)
+            if self._begun:
+                relay.begin()
         if (feed := declaration.feed()) is not None:
-            self._publisher.add(feed, channel)
+            self._publisher.add(feed, channel, cluster)
         self._channels[declaration.name] = channel
+
+    def begin(self) -> None:
+        """Hear of what other processes publish. More than once is no error."""
+        self._begun = True
+        if self._cluster is not None:
+            self._cluster.begin()
+            atexit.register(self._publisher.close)  # others may go on with its feeds at once
+        for relay in self._relays:
+            relay.begin()
+
+    def publish(self, feed: str, value: Value, key: str | None = None) -> str:
+        """Publish a value to the clients of this process, which is the only one; the event's id.
+
+        key: see Published.
+
+        Raises Gone where another process has taken over.
+        """
+        with self.gate:
+            channel = self._channels[feed]
+            return self._published.once(feed, key, lambda: channel.publish(value).id)
 
     def threaded(self, most: int) -> Streams:
         """Opens streams that hold a thread of the server each, at most so many at a time. The first
@@ -96,13 +145,17 @@ class Engine:
 
     def health(self) -> Mapping[str, Health]:
         """How the threads are that serve all feeds and all streams, by name."""
-        return {"publisher": self._publisher.health, "broadcaster": self._broadcaster.health}
+        health = {"publisher": self._publisher.health, "broadcaster": self._broadcaster.health}
+        if self._cluster is not None:
+            health["broker"] = self._cluster.health
+        return health | {f"relay {one.name}": one.health for one in self._relays}
 
     def close(self) -> None:
         """End the streams, over `push.drain` seconds, and the threads. Otherwise they end with the
         process."""
         self._broadcaster.stop()
         self._publisher.close()
+        self._hear_no_more()
 
     # To another process
 
@@ -120,6 +173,7 @@ class Engine:
         """The end of `hold`, or of `restore`."""
         self._broadcaster.go_on()
         self.gate.open()
+        self.begin()
 
     def snapshot(self) -> tuple[bytes, list[socket.socket]]:
         """While it is held: what another process needs to go on with all feeds and streams, and
@@ -135,6 +189,7 @@ class Engine:
             combined=tuple(source.snapshot() for source in combined),
             beats=self._publisher.snapshot(),
             audiences=departing.audiences,
+            published=self._published.snapshot(),
         )
         return codec.encode(state), departing.socks
 
@@ -159,6 +214,7 @@ class Engine:
                 if isinstance(source, CombinedChannel):
                     source.restore(combined)
             self._publisher.restore(state.beats)
+            self._published.restore(state.published)
         except BaseException:
             self.gate.open()
             raise
@@ -178,6 +234,7 @@ class Engine:
                 subscription.limit,
                 subscription.resume_from,
                 subscription.reached,
+                subscription.known,
             )
             try:
                 offer(codec.encode(state), sock)
@@ -186,7 +243,8 @@ class Engine:
 
         self.gate.leave()
         self._broadcaster.leave(forward)
-        self._publisher.close()
+        self._publisher.close(give_back=False)
+        self._hear_no_more()
 
     def adopt(self, offered: bytes, sock: socket.socket) -> None:
         """Serve a client that another engine could not any more. The connection belongs to the
@@ -202,12 +260,24 @@ class Engine:
             raise TooManyStreams
         try:
             subscription = Subscription(
-                source, state.framing, state.limit, state.resume_from, state.reached
+                source,
+                state.framing,
+                state.limit,
+                state.resume_from,
+                state.reached,
+                state.known,
             )
             self._broadcaster.attach([sock], state.answer, subscription, self._places.leave)
         except BaseException:
             self._places.leave()
             raise
+
+    def _hear_no_more(self) -> None:
+        atexit.unregister(self._publisher.close)
+        for relay in self._relays:
+            relay.close()
+        if self._cluster is not None:
+            self._cluster.close()
 
     def _source(self, feeds: tuple[str, ...]) -> Source | None:
         """That of streams of these feeds; None where one of them is not declared."""
@@ -219,6 +289,7 @@ class Engine:
     def abandon(self) -> None:
         """In a process that was forked from the engine's: close this process's copies of the
         clients' connections. They would stay open for as long as it lives otherwise."""
+        atexit.unregister(self._publisher.close)
         self._broadcaster.abandon()
 
 

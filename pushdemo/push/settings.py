@@ -7,14 +7,17 @@ import secrets
 from dataclasses import dataclass
 
 from pushdemo.handover.address import VARIABLE
+from pushdemo.push.broker import MEMORY
 from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
+from pushdemo.push.encode.relay import Relay
 from pushdemo.push.options import ConfigError, Options
 
 # Waitress, the smallest of the servers that are threads and nothing else, has four.
 MAX_THREADS = 3
+BROKER_VARIABLE = "PUSHDEMO_BROKER"
 MOST_SENDERS = 8  # more would wait for each other in the kernel
 
 
@@ -40,6 +43,7 @@ class Settings:
     token: str
     max_body: int
     broadcaster: str
+    broker: str
 
     @classmethod
     def read(cls, options: Options) -> Settings:
@@ -65,6 +69,10 @@ class Settings:
         broadcaster: where the process listens that holds the streams of all workers of a machine
             (`unix:/run/pushdemo.sock`); by default the environment variable PUSHDEMO_BROADCASTER,
             or no such process.
+        broker: what carries events between processes and machines, each of which hears all:
+            `redis://[user:password@]host[:port][/database][?prefix=NAME]`, or the same with
+            rediss, valkey or valkeys, or `unix:///path`; by default the environment variable
+            PUSHDEMO_BROKER, or `memory`: this process is the only one.
         """
         retry = options.seconds("retry", 2)
         boundary = options.text("boundary", secrets.token_hex(16))
@@ -85,6 +93,7 @@ class Settings:
             token=options.text("token", ""),
             max_body=options.whole("max_body", 1024 * 1024, least=1),
             broadcaster=options.text("broadcaster", os.environ.get(VARIABLE, "")),
+            broker=options.text("broker", os.environ.get(BROKER_VARIABLE, MEMORY)) or MEMORY,
         )
         options.finish()
         return settings
@@ -96,6 +105,7 @@ class Settings:
             "multipart": self.multipart,
             "sse": EventStream(round(self.retry * 1000)),
             "ndjson": NdJson(),
+            "relay": Relay(),
         }
 
     def threads(self, *, multithread: bool) -> int:

@@ -13,7 +13,10 @@ FORMATS = {
     "ndjson": "application/x-ndjson",
     "json": "application/json",
     "xml": "application/xml",
+    # For another pushdemo: see pushdemo.push.relay. No other client is told of it.
+    "relay": "application/vnd.pushdemo.relay",
 }
+PUBLIC = tuple(name for name in FORMATS if name != "relay")
 LONGEST_WAIT = 600
 # The headers by which a stream is made: its format, where it resumes, who may read it, and a
 # WebSocket, of which no two are equal.

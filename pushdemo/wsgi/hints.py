@@ -35,7 +35,7 @@ class Hints:
         self._say(
             "the server has several processes, and each computes all feeds by itself; values that"
             " are published in one reach the clients of that one only. Start the server with"
-            " pushdemo run, or run pushdemo broadcaster beside it"
+            " pushdemo run, or run pushdemo broadcaster beside it; or set push.broker"
         )
 
     def _say(self, text: str) -> None:

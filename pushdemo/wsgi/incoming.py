@@ -57,10 +57,10 @@ class Incoming:
         except (UnknownFeed, TooManyStreams, ValueError) as error:
             raise Refused(str(error) or "all streams are taken") from None
 
-    def publish(self, feed: str, content_type: str, body: bytes) -> str:
+    def publish(self, feed: str, content_type: str, body: bytes, key: str | None) -> str:
         """Publish a value. Raises Refused where there is no such feed, or it is no value."""
         try:
-            return self._push.publish_body(feed, content_type, body)
+            return self._push.publish_body(feed, content_type, body, key=key)
         except (UnknownFeed, ValueError) as error:
             raise Refused(str(error)) from None
 

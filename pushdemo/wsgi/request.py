@@ -31,8 +31,8 @@ MOST_FEEDS = 100
 MOST_DIGITS = 18  # of a limit
 
 # The headers that are read here and by pushdemo.wsgi.cors.
-HEADERS = ("Accept", "Accept-Encoding", "Authorization", "Content-Type", "If-None-Match",
-           "Last-Event-ID", "Origin", "Prefer", *HANDSHAKE)  # fmt: skip
+HEADERS = ("Accept", "Accept-Encoding", "Authorization", "Content-Type", "Idempotency-Key",
+           "If-None-Match", "Last-Event-ID", "Origin", "Prefer", *HANDSHAKE)  # fmt: skip
 PARAMETERS = ("format", "last_event_id", "limit")
 SEPARATOR = "+"  # of feeds' names
 

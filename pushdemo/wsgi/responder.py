@@ -25,11 +25,12 @@ from pushdemo.push.encode.variants import images, named
 from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.engine import Engine
 from pushdemo.push.event import CannotCarry, Event
+from pushdemo.push.position import position_of
 from pushdemo.push.response import Headers, Response
 from pushdemo.push.shorten import shorten
 from pushdemo.push.stream import Stream, Streams, TooManyStreams, Watch
 from pushdemo.wsgi.errors import RequestError
-from pushdemo.wsgi.formats import FORMATS
+from pushdemo.wsgi.formats import FORMATS, PUBLIC
 from pushdemo.wsgi.request import StreamRequest
 
 # Seconds for which a client without a value is kept waiting for the first.
@@ -135,9 +136,11 @@ class _Selection:
         newest = _newest(self._channels)
         if self._asked.upgrade is not None:
             return self._stream(WebSocket(self._asked.upgrade.deflate), newest)
-        name = self._asked.choose(_formats(newest)) or self._refuse()
+        name = self._asked.choose((*_formats(newest), "relay")) or self._refuse()
         if (retry_in := _retry_in(self._channels)) is not None:
             raise RequestError(503, _NO_VALUE, [("Retry-After", str(math.ceil(retry_in)))])
+        if name == "relay" and len(self._channels) > 1:
+            raise RequestError(400, "A relay is of one feed: ask for each.")
         if name in self._engine.framings:
             return self._stream(self._engine.framings[name], newest)
         if len(self._channels) > 1:
@@ -221,7 +224,7 @@ class _Selection:
                 resume_from=self._asked.resume_from,
             ),
             # What cannot be carried is bytes; or, for an <img>, everything else.
-            self._fallbacks(list(FORMATS) if self._asked.is_image else ["multipart"]),
+            self._fallbacks(list(PUBLIC) if self._asked.is_image else ["multipart"]),
             watch=watch,
             still_valid=still_valid if self._caller.shareable else lambda: False,
         )
@@ -255,7 +258,9 @@ class _Selection:
         asked = self._asked
         document = Document(content_type, tuple(self._headers))
         newest = channel.newest
-        known = newest is not None and asked.knows(newest.id)
+        # A client may have what has not come to this process yet: then that is not new to it, and
+        # what is here is old.
+        known = newest is not None and (asked.knows(newest.id) or self._is_ahead(channel))
         if asked.wait is not None:
             document = document.with_header("Preference-Applied", f"wait={asked.wait}")
         if newest is not None and not known:
@@ -272,17 +277,21 @@ class _Selection:
             return whole(nothing_new)
         streams = self._streams
         if self._caller.hands_off:
-            condition = Condition(reached, patience, nothing_new)
+            condition = Condition(reached, patience, nothing_new, tuple(asked.known or ()))
             poll = streams.poll(channel, document, condition, self._fallbacks(["multipart"]))
             return WsgiResponse("200 OK", list(document.headers), poll)
         if not streams.places.take():
             raise TooManyStreams
         try:
             with Watch(channel) as watch:
-                event = watch.first(reached, patience)
+                event = watch.first(reached, patience, tuple(asked.known or ()))
         finally:
             streams.places.leave()
         return whole(nothing_new) if event is None else self._answer(channel, document, event)
+
+    def _is_ahead(self, channel: Channel) -> bool:
+        known = self._asked.known or ()
+        return any(channel.has_ahead(position_of(event_id)) for event_id in known)
 
     def _answer(self, channel: Channel, document: Document, event: Event) -> WsgiResponse:
         for status in channel.statuses():
@@ -346,10 +355,10 @@ def _retry_in(channels: Sequence[Channel]) -> float | None:
 
 
 def _formats(newest: Sequence[Event]) -> list[str]:
-    """Those that can carry what is known of some channels."""
+    """Those that can carry what is known of some channels, and that a client may choose from."""
     if any(isinstance(event.value.payload, Blob) for event in newest):
         return ["multipart"]
-    return list(FORMATS)
+    return list(PUBLIC)
 
 
 def _carries(framing: Framing, newest: Sequence[Event]) -> bool:

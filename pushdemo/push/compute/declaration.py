@@ -17,6 +17,7 @@ from typing import Any
 from pushdemo.lib.memoize import Memorized
 from pushdemo.push.compute.executor import Executor, InProcess, InThread
 from pushdemo.push.compute.feed import Feed
+from pushdemo.push.compute.origin import Origin
 from pushdemo.push.options import ConfigError, Options
 
 # A stream's address names several feeds as a+b, and in an event stream an event's type is its
@@ -27,6 +28,9 @@ _RESERVED = ("error", "message", "open", "reset")
 # What a feed is declared as whose values come from outside.
 PUSHED = "push"
 
+# What the address of a relay's origin begins with.
+ORIGINS = ("http://", "https://")
+
 _MOST_LAYERS = 20  # of partials, caches and the like around a function
 
 
@@ -34,7 +38,8 @@ _MOST_LAYERS = 20  # of partials, caches and the like around a function
 class Declaration:
     """See the module. For the units, see Feed.
 
-    make_executor: makes what runs the function; None for a feed whose values are published.
+    make_executor: makes what runs the function; None for a feed whose values come from elsewhere.
+    origin: where the events of a relay come from; None for other feeds.
     history: how many events are kept for clients that come back.
     """
 
@@ -45,14 +50,15 @@ class Declaration:
     duration: float = 5.0
     repeat: bool = True
     timeout: float = 300.0
+    origin: Origin | None = None
 
     @property
     def is_pushed(self) -> bool:
-        """Whether its values come from outside."""
-        return self.make_executor is None
+        """Whether its values are published here, from outside."""
+        return self.make_executor is None and self.origin is None
 
     def feed(self) -> Feed | None:
-        """What computes its values; None for a feed whose values are published."""
+        """What computes its values; None for a feed whose values come from elsewhere."""
         if self.make_executor is None:
             return None
         return Feed(
@@ -85,6 +91,9 @@ def declared_in(section: Mapping[str, str], name: str) -> Declaration:
     path = section[f"feed.{name}"].strip()
     if path == PUSHED:
         return pushed(name, options)
+    if path.startswith(ORIGINS):
+        headers = options.below("header")
+        return relayed(name, path, options, headers)
     arguments = options.below("arg")
     function = find(f"feed.{name}", path)
     return computed(name, function, options, path=path, arguments=arguments)
@@ -96,6 +105,17 @@ def pushed(name: str, options: Options) -> Declaration:
     history = options.whole("history", 1, least=1)
     options.finish()
     return Declaration(name, None, history=history)
+
+
+def relayed(name: str, url: str, options: Options, headers: Mapping[str, str]) -> Declaration:
+    """A feed whose events are another pushdemo's. Raises ConfigError."""
+    check_name(name)
+    history = options.whole("history", 1, least=1)
+    options.finish()
+    try:
+        return Declaration(name, None, history=history, origin=Origin(url, headers))
+    except ValueError as error:
+        raise ConfigError(f"feed.{name} = {url}: {error}") from None
 
 
 def computed(

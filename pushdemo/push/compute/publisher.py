@@ -28,6 +28,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from pushdemo.push.broker.cluster import Cluster
+from pushdemo.push.broker.leading import Alone, Leader
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.threads import Task, Threads
@@ -47,6 +49,11 @@ LONGEST_PAUSE = 60 * SECOND  # between two tries of a feed that fails
 # again: half of the interval, and no longer than this. Without it, each beat of a quick feed would
 # send two events.
 PATIENCE = 1 * SECOND
+# Failures in a row from which on another process, if one wants to, may try before this one.
+TRIES = 2
+LAST_ERRANDS = 1.0  # seconds for what is still to be sent to the broker
+
+MakeLeader = Callable[[Feed, Channel, Task], Leader]
 
 
 class Publisher:
@@ -58,6 +65,7 @@ class Publisher:
     def __init__(self, gate: Gate | None = None) -> None:
         self._gate = gate or Gate()
         self._threads = Threads()
+        self._errands = Threads(name="pushdemo-errand", steps_back=False)
         self._timetable = Timetable(execute=self._threads.run, wake=self._wake)
         self._wakeup = Wakeup()
         self._loop = Loop("pushdemo-publisher", self._turn)
@@ -67,19 +75,34 @@ class Publisher:
         """Any thread."""
         return self._loop.health
 
-    def add(self, feed: Feed, channel: Channel) -> None:
+    def add(self, feed: Feed, channel: Channel, cluster: Cluster | None = None) -> None:
         """Run `feed` into `channel` whenever it is watched. The channel's `subscribe` raises
-        OSError then, where the system has no thread to give."""
-        self._timetable.add(feed, channel)
+        OSError then, where the system has no thread to give.
 
-    def close(self) -> None:
-        """Publish nothing more. A computation under way in a thread is left to itself."""
+        cluster: of processes, one of which runs it.
+        """
+        self._timetable.add(feed, channel, self._elected(cluster))
+
+    def _elected(self, cluster: Cluster | None) -> MakeLeader | None:
+        if cluster is None:
+            return None
+        return lambda feed, channel, call: cluster.leader(
+            channel, feed.interval, call, self._errands.run
+        )
+
+    def close(self, *, give_back: bool = True) -> None:
+        """Publish nothing more. A computation under way in a thread is left to itself.
+
+        give_back: another process of the cluster may go on at once; otherwise a successor does, by
+            its `restore`.
+        """
         thread = self._loop.stop()
-        self._timetable.close()
-        self._threads.close()
         self._wakeup.set()
         if thread is not None:
             thread.join(1)
+        self._timetable.close(give_back=give_back)
+        self._threads.close()
+        self._errands.close(LAST_ERRANDS)
 
     def _wake(self) -> None:
         """A feed is watched now, or a value is there. Any thread."""
@@ -137,18 +160,22 @@ class Timetable:
         self._called: deque[_Beat] = deque()
         self._dues: dict[_Beat, int] = {}  # of those that will be due by themselves
 
-    def close(self) -> None:
+    def close(self, *, give_back: bool = True) -> None:
         """End what the feeds have running elsewhere."""
         for beat in self._beats:
-            beat.close()
+            beat.close(give_back=give_back)
 
-    def add(self, feed: Feed, channel: Channel) -> None:
-        """Run `feed` into `channel` whenever it is watched."""
-        beat = _Beat(feed, channel, self._execute, self._call, self._random)
+    def add(self, feed: Feed, channel: Channel, make_leader: MakeLeader | None = None) -> None:
+        """Run `feed` into `channel` whenever it is watched.
+
+        make_leader: makes what decides whether this process is the one that runs it; by default
+            there is no other.
+        """
+        beat = _Beat(feed, channel, self._execute, self._call, self._random, make_leader)
         self._beats.append(beat)
-        channel.on_watched = beat.begin
+        channel.on_watched = beat.leader.begin
         if channel.watched:
-            beat.begin()
+            beat.leader.begin()
 
     def call_all(self) -> None:
         """Look at all feeds in the next step."""
@@ -217,14 +244,20 @@ class _Beat:
         execute: Callable[[Task], None],
         call: Callable[[_Beat], None],
         random: Callable[[], float],
+        make_leader: MakeLeader | None = None,
     ) -> None:
         self._random = random
         self._feed = feed
         self._channel = channel
         self._execute = execute
         self._call = call
+        self.leader: Leader
+        if make_leader is None:
+            self.leader = Alone(channel, lambda: call(self))
+        else:
+            self.leader = make_leader(feed, channel, lambda: call(self))
         self._origin = 0
-        self._anew = False  # somebody watches again
+        self._beat = 0  # the one under way
         self._due: int | None = None
         self._owed: int | None = None
         self._took = 0
@@ -240,12 +273,8 @@ class _Beat:
     def name(self) -> str:
         return self._feed.name
 
-    def begin(self) -> None:
-        """There is a first watcher now. Any thread."""
-        self._anew = True
-        self._call(self)
-
-    def close(self) -> None:
+    def close(self, *, give_back: bool) -> None:
+        self.leader.close(give_back=give_back)
         self._feed.close()
 
     def snapshot(self) -> BeatState:
@@ -259,13 +288,14 @@ class _Beat:
             took=self._took,
             failing_since=self._failing_since,
             failures=self._failures,
+            kept=self.leader.keep(),
         )
 
     def restore(self, state: BeatState, now: int) -> None:
         """Go on with another process's, whose function and options may have been others."""
         self._origin = state.origin
         self._due = self._owed = None
-        self._anew = False  # its watchers were there before
+        self.leader.restore(state.kept)
         if state.due is not None:
             # A feed that failed is tried at once: it may have been mended.
             latest = now if state.failures else now + self._feed.interval
@@ -281,12 +311,12 @@ class _Beat:
             self._abandoned = [one for one in self._abandoned if one.outcome is None]
         if self._computation is not None:
             self._look_at(self._computation, now)
-        # It may have been without watchers between two steps.
-        anew, self._anew = self._anew, False
-        watched = self._channel.watched
-        if anew or not watched:
+        standing = self.leader.look(
+            now, watched=self._channel.watched, busy=self._computation is not None
+        )
+        if standing.anew or not standing.leads:
             self._due = self._owed = None
-        if watched:
+        if standing.leads:
             if self._due is None:
                 self._due = self._start(now)
             if now >= self._due:
@@ -296,35 +326,42 @@ class _Beat:
             if self._owed is not None and now >= self._owed:
                 self._repeat()
         deadline = None if self._computation is None else self._computation.deadline
-        dues = [due for due in (self._due, self._owed, deadline) if due is not None]
-        return min(dues, default=None)
+        dues = (self._due, self._owed, deadline, standing.due)
+        return min((due for due in dues if due is not None), default=None)
 
     def _start(self, now: int) -> int:
-        """Somebody watches again; returns when the first beat is."""
-        if self._channel.is_fresh(now):
-            return self._grid(now) + self._feed.interval
-        if now < self._retry:
-            self._tell_failure()
-            return self._grid(now) + self._feed.interval
-        self._origin = now
-        return now
+        """Beats are this process's again, because somebody watches; returns when the first is."""
+        fresh = self._channel.is_fresh(now + self.leader.slack)
+        rests = fresh or now < self._retry
+        self._origin = self.leader.origin(now, self._origin if rests else None)
+        beat = self._grid(now)
+        if rests or self.leader.has(beat):
+            if not fresh and now < self._retry:
+                self._tell_failure()
+            return beat + self._feed.interval
+        if (unsent := self.leader.unsent(now)) is not None:
+            self._beat = beat
+            self.leader.publish(unsent, beat)
+            return beat + self._feed.interval
+        return beat
 
     def _grid(self, now: int) -> int:
         """The last beat that is not after `now`."""
         return now - (now - self._origin) % self._feed.interval
 
     def _run(self, beat: int, now: int) -> None:
+        self._beat = beat
         if self._computation is not None:
             if now - self._computation.began >= self._feed.interval:
                 self._report_slow()
             self._repeat()
-        elif self._channel.is_fresh(beat) or now < self._retry:
+        elif self._channel.is_fresh(beat + self.leader.slack) or now < self._retry:
             self._repeat()
         elif len(self._abandoned) >= MOST_ABANDONED:
             self._retry = now + self._feed.interval
             self._tell_failure()
             self._repeat()
-        else:
+        elif self._failures < TRIES or not self.leader.step_aside(now, self._failures):
             self._begin(beat, now)
 
     def _begin(self, beat: int, now: int) -> None:
@@ -351,7 +388,7 @@ class _Beat:
             self._computation = None
             self._took = now - computation.began
             if isinstance(computation.outcome, Value):
-                self._succeed(computation.outcome)
+                self._succeed(computation.outcome, computation.beat)
             else:
                 self._fail(computation.outcome, computation.beat)
         elif now >= computation.deadline:
@@ -368,18 +405,18 @@ class _Beat:
             said += f", now in {MOST_ABANDONED} threads: it is not run before one comes back"
         return Failure(said)
 
-    def _succeed(self, value: Value) -> None:
+    def _succeed(self, value: Value, beat: int) -> None:
         recovered = self._failures > 0
         if recovered:
             log.info("feed %s works again, after %d failures", self._feed.name, self._failures)
             self._failures = self._retry = 0
             self._failing_since = None
-            self._channel.recover()
+            self.leader.recover()
         self._owed = None
         if self._feed.repeat or recovered or self._is_new(value):
-            self._channel.publish(value)
+            self.leader.publish(value, beat)
         else:
-            self._channel.renew(value)
+            self.leader.renew(value, beat)
 
     def _is_new(self, value: Value) -> bool:
         newest = self._channel.newest
@@ -396,7 +433,8 @@ class _Beat:
         last = self._channel.last
         if last is not None and self._channel.outdated:
             self._owed = None
-            self._channel.publish(last.value)  # also without `repeat`: no client has seen it yet
+            # Also without `repeat`: no client has seen it yet.
+            self.leader.publish(last.value, self._beat)
         elif self._owed is not None:
             self._repeat()
         self._tell_failure()
@@ -408,7 +446,7 @@ class _Beat:
     def _tell_failure(self) -> None:
         """Tell the watchers, as far as it is news to them."""
         if self._failing_since is not None:
-            self._channel.fail(self._failing_since, self._retry)
+            self.leader.fail(self._failing_since, self._retry)
 
     def _report_slow(self) -> None:
         if not self._slow:
@@ -423,7 +461,7 @@ class _Beat:
         """Send the last value again, if the feed repeats and has one."""
         self._owed = None
         if self._feed.repeat and (newest := self._channel.newest) is not None:
-            self._channel.publish(newest.value)
+            self.leader.publish(newest.value, self._beat)
 
 
 class _Computation:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from pushdemo.push.compute.executor import step_back
@@ -23,10 +24,20 @@ KEEP = 300.0  # seconds for which a thread waits for something to do
 
 
 class Threads:
-    """See the module. keep: seconds for which a thread waits for something to do."""
+    """See the module.
 
-    def __init__(self, keep: float = KEEP) -> None:
+    keep: seconds for which a thread waits for something to do.
+    name: of each thread.
+    steps_back: whether what they do may wait for delivery.
+    """
+
+    def __init__(
+        self, keep: float = KEEP, *, name: str = "pushdemo-feed", steps_back: bool = True
+    ) -> None:
+        self.name = name
+        self.steps_back = steps_back
         self._keep = keep
+        self._busy: set[_Thread] = set()
         self._lock = threading.Lock()
         self._idle: list[_Thread] = []  # the last one is the first to be used: the others may end
 
@@ -34,21 +45,30 @@ class Threads:
         """Run a task in a thread that has nothing else to do. Raises RuntimeError where one is
         needed and the system has none."""
         with self._lock:
-            thread = self._idle.pop() if self._idle else None
-        if thread is None:
-            thread = _Thread(self)
-            thread.tasks.put(task)
-            thread.start()
-        else:
-            thread.tasks.put(task)
+            thread = self._idle.pop() if self._idle else _Thread(self)
+            self._busy.add(thread)
+        thread.tasks.put(task)
+        if thread.ident is None:
+            try:
+                thread.start()
+            except BaseException:
+                with self._lock:
+                    self._busy.discard(thread)
+                raise
 
-    def close(self) -> None:
-        """End those that have nothing to do. The others end when they have done it."""
+    def close(self, patience: float = 0.0) -> None:
+        """End those that have nothing to do. The others end when they have done it, which is waited
+        for, so many seconds at most."""
         with self._lock:
             self._keep = 0.0
             idle, self._idle = self._idle, []
+            busy = list(self._busy)
         for thread in idle:
             thread.tasks.put(None)
+        deadline = time.monotonic() + patience
+        for thread in busy:
+            if thread is not threading.current_thread() and thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     # For the threads
 
@@ -56,6 +76,7 @@ class Threads:
         """The next task for a thread; None where it is to end."""
         with self._lock:
             keep = self._keep
+            self._busy.discard(thread)
             if keep:
                 self._idle.append(thread)
         if not keep:
@@ -75,12 +96,13 @@ class _Thread(threading.Thread):
     """tasks: what it is to do, one at a time; None to end."""
 
     def __init__(self, threads: Threads) -> None:
-        super().__init__(name="pushdemo-feed", daemon=True)
+        super().__init__(name=threads.name, daemon=True)
         self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._threads = threads
 
     def run(self) -> None:
-        step_back()
+        if self._threads.steps_back:
+            step_back()
         task = self.tasks.get()
         while task is not None:
             try:
