@@ -332,6 +332,11 @@ class Log:
         """Whether the head of a stream came, and its end did not."""
         return self._response is not None and self._response.began
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request was sent, and its response did not end, nor break."""
+        return self._response is not None
+
     def connect(self, after: str | None = None) -> None:
         """A request for a stream was sent. after: its Last-Event-ID."""
         self._response = Response(self.client.feeds[0], after)
