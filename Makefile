@@ -11,7 +11,8 @@ SEED ?= 1
 COMPILED = pushdemo/push/deliver/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
-.PHONY: serve test lint types tests fuzz deploys takeovers servers sanitize bench cores churn packages clean
+.PHONY: serve test lint types tests fuzz deploys takeovers clusters servers sanitize bench cores churn \
+	brokers far packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -47,6 +48,11 @@ deploys: $(VENV)/.installed-test
 takeovers: $(VENV)/.installed-test
 	$(BIN)/python -m tests.takeovers --streams 10000
 
+# Three nodes and an engine, to which 150 faults of ten kinds happen, and 400 clients that move between
+# the nodes: twenty minutes.
+clusters: $(VENV)/.installed-test
+	$(BIN)/python -m tests.clusters --clients 400 --faults 150 --seed $(SEED)
+
 # The streams that each server holds under each framework: two minutes.
 servers: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.servers
@@ -64,6 +70,14 @@ cores: $(VENV)/.installed-bench
 # Clients that come and go by the thousand a second, beside others: five minutes, likewise.
 churn: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.churn --rounds $(ROUNDS)
+
+# What a broker costs, and two nodes of ten thousand clients each: a quarter of an hour, likewise.
+brokers: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.brokers --rounds $(ROUNDS)
+
+# Nodes and engine in two network namespaces, with delay and loss between them: three minutes, as root.
+far: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.far
 
 packages:
 	PYTHON="$(PYTHON)" tools/install-packages

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contest.program import BACKLOG, HOST, PATH, Options
+from benchmarks.engine import engine
 from benchmarks.server import Server, pushdemo, running
 from benchmarks.versions import version
 
@@ -121,6 +122,15 @@ def _pushdemo(pure: bool = False, more: str = "") -> Start:
     return start
 
 
+@contextlib.contextmanager
+def _through_redis(setting: Setting) -> Iterator[Server]:
+    """The same, but each event goes through an engine, on the clients' core."""
+    with engine() as (_, port):
+        broker = f"push.broker = redis://{HOST}:{port}\n"
+        with _pushdemo(more=broker)(setting) as server:
+            yield server
+
+
 def _watching(server: Server, path: str) -> contextlib.AbstractContextManager[object]:
     """A client of a feed of ours that computes all the time: it runs while somebody watches it."""
     watcher = socket.create_connection(server.address)
@@ -160,6 +170,9 @@ def _gunicorn(
 STREAM = "/server/index/bench"
 FLOOR = Contestant("bare C loop", _bare, path="/", hosts_python=False)
 OURS = Contestant("pushdemo", _pushdemo(), path=STREAM)
+REDIS = Contestant(
+    "pushdemo, through Redis", _through_redis, ("redis-server", "redis"), path=STREAM
+)
 PURE = Contestant("pushdemo, pure Python", _pushdemo(pure=True), path=STREAM)
 FLASK = Contestant(
     "pushdemo, Flask on gunicorn",
@@ -210,6 +223,7 @@ STARLETTE = Contestant(
 CONTESTANTS = (
     FLOOR,
     OURS,
+    REDIS,
     PURE,
     Contestant("pushdemo, multipart", _pushdemo(), path=STREAM, accept=MULTIPART),
     FLASK,

@@ -20,6 +20,7 @@ from benchmarks.contest.contestants import (
     NCHAN,
     OURS,
     PURE,
+    REDIS,
     STARLETTE,
     Contestant,
 )
@@ -277,6 +278,12 @@ def claims(results: Results, cases: Sequence[Case], growing: Sequence[Case]) -> 
                 results.ratio(name, (one, idle), ours),
             )
             for one in (FLASK, FLASK_WORKERS)
+            for what, name in (("CPU a delivery", CPU), ("last client", LAST))
+        ),
+        *(
+            Claim(
+                f"{what}, through Redis, to without", 1.1, results.ratio(name, (REDIS, idle), ours)
+            )
             for what, name in (("CPU a delivery", CPU), ("last client", LAST))
         ),
         Claim("memory, KiB a client", 1, lambda n: results.figure(*ours, MEMORY, n), True),
