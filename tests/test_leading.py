@@ -35,9 +35,11 @@ class Shaky(MemoryBroker):
 
     def __init__(self, clock: Callable[[], int]) -> None:
         super().__init__(clock)
-        self.away = self.full = False
+        self.away = self.full = self.odd = False
 
     def _fail(self, appends: bool = False) -> None:
+        if self.odd:
+            raise ValueError("I/O operation on closed file")
         if self.away or (self.full and appends):
             raise BrokerUnavailable("it is away" if self.away else "it is full")
 
@@ -387,6 +389,21 @@ def test_while_the_engine_is_away_little_is_computed_and_then_all_goes_on(
     assert len(said) == 2 * 3  # each node: when it goes, and when it is back
     assert "the broker is away, and open pages keep their last values: it is away" in said
     assert any(line.startswith("the broker memory is back, after ") for line in said)
+
+
+def test_an_error_that_nobody_has_thought_of_is_as_if_it_were_away() -> None:
+    world = World()
+    for node in world.nodes:
+        node.watch()
+    world.advance(8)
+    world.broker.odd = True
+    world.advance(30)
+    assert "I/O operation on closed file" in world.nodes[0].cluster.away
+    world.broker.odd = False
+    seen = len(world.nodes[0].seen)
+    world.advance(40)
+    assert len(world.nodes[0].seen) >= seen + 3
+    assert [node.cluster.away for node in world.nodes] == [""] * 3
 
 
 def test_for_a_feed_that_rests_nothing_is_asked_and_nothing_is_away() -> None:

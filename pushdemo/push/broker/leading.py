@@ -36,6 +36,7 @@ from pushdemo.push.broker.protocol import (
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.feed import SECOND
 from pushdemo.push.event import Value
+from pushdemo.push.failure import failure_of
 
 log = logging.getLogger(__name__)
 
@@ -362,8 +363,9 @@ class Elected:
         if give_back:
             self._give_back()
         # After what is under way: first the values, and then the lease, or they would be fenced.
+        # What a successor goes on with, by the same lease, is its own to send.
         errands, self._errands = list(self._errands), deque()
-        if errands:
+        if errands and give_back:
             with suppress(OSError, RuntimeError):
                 self._execute(lambda: self._run_all(errands))
 
@@ -381,8 +383,8 @@ class Elected:
         def ask() -> None:
             try:
                 lease = self._broker.lease(self._feed, held, fresh, term)
-            except BrokerError as error:
-                self._line.fails(f"lease {self._feed}", str(error))
+            except Exception as error:  # whatever it is, the feed must go on
+                self._line.fails(f"lease {self._feed}", _why(error))
                 self._answer(self._wait)
             else:
                 self._line.works(f"lease {self._feed}")
@@ -471,8 +473,8 @@ class Elected:
                 errand.run()
         except Fenced:
             self._answer(lambda now: self._fenced(errand, now))
-        except BrokerError as error:
-            why = str(error)
+        except Exception as error:  # whatever it is, the feed must go on
+            why = _why(error)
             self._answer(lambda now: self._failed(errand, why, now))
         else:
             if errand.until:  # a full engine still takes a lease back
@@ -492,12 +494,14 @@ class Elected:
         """The engine is away: send the same again, or give it up."""
         self._sending = False
         held = self._held is not None and self._held.token == errand.lease.token
-        if now < errand.until and held:
+        # A feed is state: what it has now is all that is worth sending.
+        newer = errand.value is not None and any(one.value for one in self._errands)
+        if now < errand.until and held and not newer:
             self._line.fails(f"publish {self._feed}", why)
             self._errands.appendleft(errand)
             self._send_at = now + round(self._pause * (1 + self._random()) / 2 * SECOND)
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
-        else:
+        elif not newer:
             self._unsent = errand.value or self._unsent
             self._send_at = now
 
@@ -518,6 +522,10 @@ def entries_to_keep(history: int, size: int) -> int:
     but no more memory of the engine than a feed is worth."""
     by_size = min(MOST_ENTRIES, MOST_BYTES // max(size, 1))
     return max(FEWEST_ENTRIES, min(history, 100_000), by_size)
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, BrokerError) else failure_of(error).summary
 
 
 def _token() -> str:

@@ -211,8 +211,6 @@ class RedisBroker:
                 client.ping()
                 _check_version(client)
                 _check_policy(client, self.address)
-            except OSError as error:
-                raise BrokerUnavailable(str(error)) from None
             finally:
                 client.close()
 
@@ -284,7 +282,7 @@ class RedisBroker:
                 return known(keys=keys, args=arguments)
             except exceptions.ReadOnlyError:
                 # What was the master is a replica now, and so may the reader's engine be.
-                client.connection_pool.disconnect()
+                client.connection_pool.disconnect(inuse_connections=False)
                 self._reader.reconnect()
                 raise
 
@@ -358,9 +356,11 @@ class _Reader:
                     caught_up = not self._read(feeds, BLOCK)
                     if caught_up:
                         self._compare(feeds)
-        except BrokerError as error:
+        except Exception as error:
             self._end()
             self._client = None
+            if not isinstance(error, BrokerError):
+                raise  # the loop goes on after it
             self._failures += 1
             for follower in {position.follower for position in feeds.values()}:
                 follower.cut_off(str(error))
@@ -509,6 +509,8 @@ def _one_kind_of_error(address: str) -> Iterator[None]:
         raise _away(address, error) from None
     except exceptions.RedisError as error:
         raise _refusal(address, error) from None
+    except OSError as error:  # of what the client library passes on
+        raise _away(address, error) from None
 
 
 def _away(address: str, error: BaseException) -> BrokerError:

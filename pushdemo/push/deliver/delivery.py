@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable
 
-from pushdemo.push.channel import AHEAD
+from pushdemo.push.channel import AHEAD, Missed
 from pushdemo.push.deliver.answer import Continuation
 from pushdemo.push.deliver.audience import Audience, Subscriber, by_answer
 from pushdemo.push.deliver.connections import Connections
@@ -100,9 +100,13 @@ class Delivery:
 
     def _begin_waiting(self, audience: Audience) -> None:
         """Begin the responses of clients that wait, to whom what there is now is new."""
+        missed_of: dict[Position | None, Missed] = {None: None}  # many have left off at the same
         for some in by_answer(audience.waiting):
             one = some[0]
-            missed = None if one.resume_from is None else audience.resume(one.resume_from)
+            position = one.resume_from
+            if position is not None and position not in missed_of:
+                missed_of[position] = audience.resume(position)
+            missed = missed_of[position]
             if missed is AHEAD:
                 continue
             if missed is not None:
