@@ -36,6 +36,18 @@ class Cutting(Protocol):
         """Cut the next connection on which something comes, after so many bytes of it."""
 
 
+class FailingOver(Protocol):
+    """A master and its replica, behind one address."""
+
+    def broker(self) -> Broker: ...
+
+    def part(self) -> None:
+        """What the master is given from now on, the replica is not."""
+
+    def switch(self) -> None:
+        """The replica is the master now."""
+
+
 class Site(Protocol):
     """One engine.
 
@@ -81,6 +93,8 @@ class Site(Protocol):
 
     def cutting(self) -> contextlib.AbstractContextManager[Cutting]: ...
 
+    def failing_over(self) -> contextlib.AbstractContextManager[FailingOver]: ...
+
     def close(self) -> None: ...
 
 
@@ -109,7 +123,7 @@ class MemorySite:
         pytest.skip("nothing of the kind can happen to memory")
 
     lose = keep = roll_back = restart = cut = set_back = _cannot
-    standing = away = full = read_only = cutting = _cannot
+    standing = away = full = read_only = cutting = failing_over = _cannot
 
 
 class RedisSite:
@@ -120,6 +134,7 @@ class RedisSite:
     def __init__(self, kind: str = "redis") -> None:
         self._directory = tempfile.TemporaryDirectory()
         self._clock = ShiftedClock(Path(self._directory.name))
+        self._kind = kind
         self.engine = RealEngine(kind, persistent=True, environ=self._clock.environ)
         self._brokers: list[RedisBroker] = []
 
@@ -195,6 +210,15 @@ class RedisSite:
         with CuttingProxy(self.engine.port) as proxy:
             yield _Through(self, proxy)
 
+    @contextlib.contextmanager
+    def failing_over(self) -> Iterator[FailingOver]:
+        options = ("--replicaof", "127.0.0.1", str(self.engine.port))
+        with (
+            CuttingProxy(self.engine.port) as proxy,
+            contextlib.closing(RealEngine(self._kind, options=options)) as replica,
+        ):
+            yield _Replicated(self, proxy, replica)
+
     def close(self) -> None:
         closing = [threading.Thread(target=broker.close) for broker in self._brokers]
         for thread in closing:
@@ -215,6 +239,23 @@ class _Through:
 
     def cut_next_reply(self, after: int) -> None:
         self._proxy.cut_next_reply(after)
+
+
+class _Replicated:
+    def __init__(self, site: RedisSite, proxy: CuttingProxy, replica: RealEngine) -> None:
+        self._site = site
+        self._proxy = proxy
+        self._replica = replica
+
+    def broker(self) -> Broker:
+        return self._site.broker(f"redis://127.0.0.1:{self._proxy.port}")
+
+    def part(self) -> None:
+        self._site.engine.command("WAIT", "1", str(round(PATIENCE * 1000)))
+        self._replica.command("REPLICAOF", "NO", "ONE")
+
+    def switch(self) -> None:
+        self._proxy.switch(self._replica.port)
 
 
 class _Unfenced(MemoryBroker):

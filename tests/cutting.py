@@ -11,11 +11,12 @@ import time
 class CuttingProxy:
     """Listens at `port`, and passes everything on to another port of this machine.
 
+    target: that port.
     delay: seconds that each piece is held, either way.
     """
 
     def __init__(self, target: int, *, delay: float = 0.0) -> None:
-        self._target = target
+        self.target = target
         self.delay = delay
         self._cut_after: int | None = None
         self._lock = threading.Lock()
@@ -35,8 +36,17 @@ class CuttingProxy:
         with self._lock:
             self._cut_after = after
 
+    def switch(self, target: int) -> None:
+        """Pass everything on to another port, and cut all connections there are."""
+        self.target = target
+        self._cut(self._socks)
+
     def close(self) -> None:
-        for sock in (self._listener, *self._socks):
+        self._cut([self._listener, *self._socks])
+
+    @staticmethod
+    def _cut(socks: list[socket.socket]) -> None:
+        for sock in list(socks):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
@@ -45,7 +55,7 @@ class CuttingProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 if self._listener.fileno() < 0:
                     return

@@ -260,6 +260,11 @@ def test_what_is_known_is_known_for_one_feed_and_for_a_while(site: Site) -> None
     assert follow(broker).bodies() == [b"1", b"2"]
 
 
+def test_what_is_known_of_a_feed_is_not_taken_for_another_s(broker: Broker) -> None:
+    first = broker.publish("a", b"1", once="b:c", remember=60)
+    assert broker.publish("a:b", b"2", once="c", remember=60) != first
+
+
 def test_who_holds_the_lease_publishes_the_same_once(broker: Broker) -> None:
     lease = take(broker)
     first = broker.publish("a", b"1", once="k", beat=1, lease=lease)
@@ -546,6 +551,22 @@ def test_while_it_is_read_only_it_is_unavailable_and_then_goes_on(site: Site) ->
         publish(broker)
     site.again(lambda: publish(broker, b"1"))
     until(lambda: b"1" in ear.bodies(), "the entry")
+
+
+def test_after_a_failover_it_goes_on_and_what_is_lost_shows(site: Site) -> None:
+    with site.failing_over() as both:
+        broker = both.broker()
+        ear = follow(broker)
+        held = take(broker, seconds=60)
+        kept = publish(broker, b"kept", lease=held)
+        both.part()
+        publish(broker, b"lost", lease=held)
+        until(lambda: ear.bodies() == [b"kept", b"lost"], "both")
+        both.switch()
+        site.again(lambda: publish(broker, b"new", lease=held))  # which was replicated
+        until(lambda: b"new" in ear.bodies(), "what came after the failover")
+        new = next(entry for entry in ear.entries() if entry.body == b"new")
+        assert new.after == kept
 
 
 def test_it_is_closed_within_seconds(site: Site) -> None:

@@ -3,6 +3,9 @@
 protocol.py says what a broker does; memory.py and redis.py are two. body.py has what they carry,
 cluster.py joins a broker to the channels of a process, and leading.py decides which process
 computes a feed.
+
+The engine, here, is the server that keeps the logs: Redis, for one. It is no
+pushdemo.push.engine.Engine.
 """
 
 from __future__ import annotations

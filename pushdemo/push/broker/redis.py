@@ -228,7 +228,8 @@ class RedisBroker:
         lease: Lease | None = None,
         remember: float = 0.0,
     ) -> str:
-        keys = [*self._keys(feed, "log", "tip", "lease"), self._key("once", f"{feed}:{once}")]
+        once_of = self._key("once", f"{quote(feed, safe='')}:{once}")  # a name may have a colon
+        keys = [*self._keys(feed, "log", "tip", "lease"), once_of]
         token = "" if lease is None else lease.token
         milliseconds = 0 if lease is not None else round(remember * 1000)
         arguments = [token, beat, keep, body, once, milliseconds, secrets.randbelow(JUMP)]
