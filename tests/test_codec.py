@@ -42,6 +42,7 @@ from pushdemo.push.snapshot.state import (
     EngineState,
     EventState,
     PartState,
+    PublishedState,
     WaitingState,
 )
 
@@ -107,13 +108,16 @@ audiences = st.builds(
     ),
     short(st.tuples(NUMBERS, st.binary())),
 )
-beats = st.builds(BeatState, WORDS, NUMBERS, limits, limits, NUMBERS, st.none() | TIMES, NUMBERS)
+beats = st.builds(
+    BeatState, WORDS, NUMBERS, limits, limits, NUMBERS, st.none() | TIMES, NUMBERS, WORDS
+)
 engines = st.builds(
     EngineState,
     short(channels),
     short(st.builds(CombinedState, short(WORDS), NUMBERS, NUMBERS, short(parts))),
     short(beats),
     short(audiences),
+    short(st.builds(PublishedState, WORDS, WORDS, TIMES, WORDS)),
 )
 
 
