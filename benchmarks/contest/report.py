@@ -44,6 +44,7 @@ COLUMNS = (
 )
 # Of the case that the claims are about.
 CLIENTS, SIZE = 10_000, 250
+BROKERS = CHECKOUT / "benchmarks" / "BROKERS.md"
 
 HEAD = """\
 # Results
@@ -183,9 +184,17 @@ def write(
             "## The small things\n\n`python -m benchmarks.micro`, which says what each line is.\n\n"
             + micro.markdown(json.loads(MICRO.read_text()))
         )
+    if BROKERS.exists():
+        pieces.append(brokers())
     RESULTS.write_text("\n".join(piece.rstrip() + "\n" for piece in pieces))
     plot(results, contestants, growing)
     print(f"written: {RESULTS.relative_to(CHECKOUT)}, {PLOT.relative_to(CHECKOUT)}")
+
+
+def brokers() -> str:
+    """What benchmarks/brokers.py has measured and written, on a day of its own."""
+    _, _, text = BROKERS.read_text().partition("\n")
+    return f"## Through an engine\n{text}"
 
 
 def machine(contestants: Sequence[Contestant]) -> str:
