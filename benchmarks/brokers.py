@@ -14,7 +14,6 @@ with two cores that does nothing else.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import socket
@@ -27,7 +26,7 @@ from typing import Any
 
 from benchmarks.clients import raise_descriptor_limit
 from benchmarks.contest.__main__ import BUILD, compile_programs
-from benchmarks.contest.contestants import OURS, REDIS, Contestant, Setting
+from benchmarks.contest.contestants import OURS, REDIS, Contestant, at_engine
 from benchmarks.contest.measuring import (
     CPU,
     FIRST,
@@ -36,12 +35,11 @@ from benchmarks.contest.measuring import (
     P50,
     Case,
     Figures,
-    NotFinished,
     measure,
 )
-from benchmarks.cores import ratios, spread, values
+from benchmarks.cores import Runs, measure_all, ratios, spread, values
 from benchmarks.engine import HOST, EngineProcess, engine
-from benchmarks.server import CHECKOUT, Server
+from benchmarks.server import CHECKOUT
 from pushdemo.push.broker.redis import RedisBroker
 
 CASES = {
@@ -56,23 +54,10 @@ EVENTS = 400
 WRITTEN = CHECKOUT / "benchmarks" / "BROKERS.md"
 FIGURES = CHECKOUT / "benchmarks" / "scaling.json"
 
-Runs = dict[tuple[str, int], list[Figures]]
-
 
 def measure_servers(rounds: int) -> Runs:
-    runs: Runs = {}
     todo = [(one, case) for case in CASES.values() for one in (OURS, REDIS)]
-    for number in range(rounds):
-        for one, case in todo[:: -1 if number % 2 else 1]:
-            try:
-                figures = measure(one, case, BUILD, _cores())
-            except NotFinished as reason:
-                print(f"{one.name}, {case.name}: {reason}", flush=True)
-                figures = {}
-            runs.setdefault((one.name, case.clients), []).append(figures)
-            said = f"{figures[LAST]:7.2f} ms {figures[CPU]:6.2f} µs" if figures else ""
-            print(f"round {number + 1}  {one.name:24} {case.clients:6,}  {said}", flush=True)
-    return runs
+    return measure_all(rounds, todo, _cores())
 
 
 def _cores() -> tuple[int | None, int | None]:
@@ -87,7 +72,7 @@ def measure_nodes() -> list[Figures]:
     found: list[Figures] = []
     failed: list[BaseException] = []
     with engine() as (_, port):
-        node = Contestant("node", _node(port), path=OURS.path)
+        node = Contestant("node", at_engine(port), path=OURS.path)
 
         def run(own: tuple[int | None, int | None]) -> None:
             try:
@@ -103,19 +88,6 @@ def measure_nodes() -> list[Figures]:
     if failed:
         raise failed[0]
     return found
-
-
-def _node(port: int) -> Any:
-    from benchmarks.contest.contestants import _pushdemo
-
-    @contextlib.contextmanager
-    def start(setting: Setting) -> Any:
-        broker = f"push.broker = redis://{HOST}:{port}\n"
-        with _pushdemo(more=broker)(setting) as server:
-            assert isinstance(server, Server)
-            yield server
-
-    return start
 
 
 class Readers:

@@ -41,20 +41,23 @@ CLAIMS = (
 Runs = dict[tuple[str, int], list[Figures]]
 
 
-def measure_all(rounds: int, clients: Sequence[int]) -> Runs:
-    """Each contestant with each number of clients, once a round."""
+def measure_all(
+    rounds: int,
+    todo: Sequence[tuple[Contestant, Case]],
+    cores: tuple[int | None, int | None] = (None, None),
+) -> Runs:
+    """Each contestant with each case, once a round. cores: the clients', and the contestant's."""
     runs: Runs = {}
-    todo = [(one, CASES[number]) for number in clients for one in CONTESTANTS if not one.missing()]
     for number in range(rounds):
         for one, case in todo[:: -1 if number % 2 else 1]:
             try:
-                figures = measure(one, case, BUILD, (None, None))
+                figures = measure(one, case, BUILD, cores)
             except NotFinished as reason:
                 print(f"{one.name}, {case.name}: {reason}", flush=True)
                 figures = {}
             runs.setdefault((one.name, case.clients), []).append(figures)
             said = f"{figures[LAST]:7.2f} ms {figures[CPU]:6.2f} µs" if figures else ""
-            print(f"round {number + 1}  {one.name:20} {case.clients:6,}  {said}", flush=True)
+            print(f"round {number + 1}  {one.name:24} {case.clients:6,}  {said}", flush=True)
     return runs
 
 
@@ -161,7 +164,13 @@ def main() -> None:
     if raise_descriptor_limit() < max(options.clients) + 100:
         sys.exit("too few descriptors for so many clients: see ulimit -Hn")
     compile_programs(BUILD)
-    text = report(measure_all(options.rounds, options.clients), options.rounds, options.clients)
+    todo = [
+        (one, CASES[number])
+        for number in options.clients
+        for one in CONTESTANTS
+        if not one.missing()
+    ]
+    text = report(measure_all(options.rounds, todo), options.rounds, options.clients)
     print(text)
     if options.clients == list(CASES):
         WRITTEN.write_text(text)

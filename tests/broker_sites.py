@@ -22,6 +22,7 @@ from pushdemo.push.broker.protocol import Broker, BrokerUnavailable, Lease
 from pushdemo.push.broker.redis import RedisBroker
 from tests.cutting import CuttingProxy
 from tests.engines import RealEngine
+from tests.servers import until
 from tests.shifted_clock import ShiftedClock
 
 PATIENCE = 15.0
@@ -212,6 +213,8 @@ class RedisSite:
 
     @contextlib.contextmanager
     def failing_over(self) -> Iterator[FailingOver]:
+        # By default it would wait for more replicas to come, for five seconds.
+        self.engine.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
         options = ("--replicaof", "127.0.0.1", str(self.engine.port))
         with (
             CuttingProxy(self.engine.port) as proxy,
@@ -251,7 +254,8 @@ class _Replicated:
         return self._site.broker(f"redis://127.0.0.1:{self._proxy.port}")
 
     def part(self) -> None:
-        self._site.engine.command("WAIT", "1", str(round(PATIENCE * 1000)))
+        self._site.engine.command("SET", "mark", "1")  # it is given all in order
+        until(lambda: self._replica.command("EXISTS", "mark"), "the replica to have it all")
         self._replica.command("REPLICAOF", "NO", "ONE")
 
     def switch(self) -> None:

@@ -23,7 +23,8 @@ class CuttingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._socks: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> CuttingProxy:
         return self
@@ -42,7 +43,9 @@ class CuttingProxy:
         self._cut(self._socks)
 
     def close(self) -> None:
-        self._cut([self._listener, *self._socks])
+        self._cut([self._listener])
+        self._thread.join()  # it may have accepted one more
+        self._cut(self._socks)
 
     @staticmethod
     def _cut(socks: list[socket.socket]) -> None:
@@ -55,12 +58,12 @@ class CuttingProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
+            except OSError:  # it is closed
+                return
+            try:
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
-                if self._listener.fileno() < 0:
-                    return
-                with contextlib.suppress(OSError, UnboundLocalError):
-                    client.close()
+                client.close()
                 continue
             for sock in (client, server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -23,8 +23,9 @@ from pushdemo.push.broker.body import (
 from pushdemo.push.broker.clock import EngineClock
 from pushdemo.push.broker.protocol import Misconfigured
 from pushdemo.push.broker.redis import Address
-from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of
+from pushdemo.push.compute.payload import Data, Payload, Text
 from pushdemo.push.event import Value
+from tests.payloads import any_payload
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
@@ -39,19 +40,10 @@ class Turned(EngineClock):
         self.offset = offset
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-payloads = st.one_of(
-    json_values.map(payload_of),
-    st.builds(Blob, st.binary(), st.sampled_from(["image/png", "text/plain", "application/json"])),
-)
 times = st.floats(0, 1e10)
 
 
-@given(payloads, times, times, st.none() | times, st.integers(0, 10**6))
+@given(any_payload, times, times, st.none() | times, st.integers(0, 10**6))
 def test_a_value_arrives_as_it_was_sent(
     payload: Payload, computed: float, took: float, interval: float | None, good_for: int
 ) -> None:

@@ -25,7 +25,7 @@ from pushdemo.push.broker import redis as broker_on_redis
 from pushdemo.push.broker.protocol import BrokerUnavailable
 from pushdemo.push.options import ConfigError
 from tests.engines import RealEngine, free_port
-from tests.servers import CHECKOUT, HANG, Paster
+from tests.servers import CHECKOUT, HANG, Paster, until
 
 FEEDS = """
 import itertools, os
@@ -65,13 +65,6 @@ def engine() -> Iterator[RealEngine]:
 def fresh(engine: RealEngine) -> RealEngine:
     engine.command("FLUSHALL")
     return engine
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 # What is wrong at the start

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,18 @@ from pushdemo import Push
 from pushdemo.client import BadStream, watch
 from pushdemo.client.relay import RelayedEvent, RelayParser
 from pushdemo.push import relay as relaying
-from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of
+from pushdemo.push.compute.payload import Data, Payload, Text
 from pushdemo.push.encode.relay import Relay as Format
 from pushdemo.push.event import Event, Value
 from pushdemo.push.options import ConfigError
 from pushdemo.push.relay import _value
+from tests.payloads import any_payload
 from tests.scripted_server import ScriptedServer
-from tests.servers import HANG, Paster
+from tests.servers import Paster, until
 
 # By value
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-payloads = st.one_of(
-    json_values.map(payload_of),
-    st.builds(Blob, st.binary(), st.sampled_from(["image/png", "text/plain", "application/json"])),
-    st.just(Data('"data that is a string"')),
-)
+payloads = any_payload | st.just(Data('"data that is a string"'))
 
 
 def relayed(data: bytes) -> list[RelayedEvent]:
@@ -178,13 +170,6 @@ feed.picture = {url}/server/index/picture
 feed.text = {url}/server/index/text
 feed.missing = {url}/server/index/missing
 """
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 class Tree:

@@ -125,10 +125,13 @@ def _pushdemo(pure: bool = False, more: str = "") -> Start:
 @contextlib.contextmanager
 def _through_redis(setting: Setting) -> Iterator[Server]:
     """The same, but each event goes through an engine, on the clients' core."""
-    with engine() as (_, port):
-        broker = f"push.broker = redis://{HOST}:{port}\n"
-        with _pushdemo(more=broker)(setting) as server:
-            yield server
+    with engine() as (_, port), at_engine(port)(setting) as server:
+        yield server
+
+
+def at_engine(port: int) -> Start:
+    """This application, with an engine that runs already."""
+    return _pushdemo(more=f"push.broker = redis://{HOST}:{port}\n")
 
 
 def _watching(server: Server, path: str) -> contextlib.AbstractContextManager[object]:

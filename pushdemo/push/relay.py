@@ -30,6 +30,7 @@ from pushdemo.client.errors import BadStream, Disconnected, WatchError
 from pushdemo.client.event import Event as ReceivedEvent
 from pushdemo.client.relay import CONTENT_TYPE, RelayedEvent, RelayParser
 from pushdemo.push.channel import Channel
+from pushdemo.push.compute.feed import SECOND
 from pushdemo.push.compute.origin import Origin
 from pushdemo.push.compute.payload import Data, Payload, Text, payload_of
 from pushdemo.push.event import Value
@@ -40,7 +41,6 @@ from pushdemo.push.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 
-SECOND = 1_000_000_000
 TIMEOUT = 45.0  # seconds of silence: three of the origin's heartbeats
 LINGER = 10.0  # seconds without watchers after which the connection is given up
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; half of it is random

@@ -17,11 +17,11 @@ import sys
 from typing import Any, NamedTuple
 
 from pushdemo.push.broker.clock import EngineClock
+from pushdemo.push.compute.feed import SECOND
 from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of, received
 from pushdemo.push.event import Value
 
 VERSION = 1
-SECOND = 1_000_000_000
 _LONGEST_HEAD = 16 * 1024
 
 

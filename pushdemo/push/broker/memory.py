@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pushdemo.push.broker.clock import EngineClock
-from pushdemo.push.broker.protocol import Entry, Fenced, Follower, Lease, Notice
+from pushdemo.push.broker.protocol import Entry, Fenced, Follower, Lease, Notice, hear
+from pushdemo.push.compute.feed import SECOND
 from pushdemo.push.loop import Health
-
-SECOND = 1_000_000_000
 
 
 @dataclass
@@ -44,7 +43,6 @@ class MemoryBroker:
         self._lock = threading.RLock()  # held while followers hear: so all hear in one order
         self._feeds: dict[str, _Feed] = {}
         self._sequence = 0
-        self._closed = False
 
     def check(self) -> None:
         """There is nothing that could be wrong."""
@@ -57,9 +55,9 @@ class MemoryBroker:
             if after in ids:
                 entries = entries[ids.index(after) + 1 :]
             for entry in entries:
-                follower.hear(entry)
+                hear(follower, entry)
             if its.notice is not None:
-                follower.hear(its.notice)
+                hear(follower, its.notice)
             its.followers.append(follower)
             follower.caught_up()
 
@@ -122,7 +120,7 @@ class MemoryBroker:
                 its.until = 0
 
     def close(self) -> None:
-        self._closed = True
+        """There is nothing to end."""
 
     def _feed(self, name: str) -> _Feed:
         return self._feeds.setdefault(name, _Feed())
@@ -136,4 +134,4 @@ class MemoryBroker:
     @staticmethod
     def _tell(its: _Feed, said: Entry | Notice) -> None:
         for follower in its.followers:
-            follower.hear(said)
+            hear(follower, said)

@@ -10,10 +10,14 @@ tests/test_brokers.py is the contract. What passes it is a broker.
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple, Protocol
 
 from pushdemo.push.broker.clock import EngineClock
+from pushdemo.push.failure import failure_of
 from pushdemo.push.loop import Health
+
+log = logging.getLogger(__name__)
 
 
 class BrokerError(Exception):
@@ -81,6 +85,15 @@ class Follower(Protocol):
 
     def cut_off(self, why: str) -> None:
         """Nothing can be heard for now."""
+
+
+def hear(follower: Follower, said: Entry | Notice) -> None:
+    """Have it hear of something. An error in that is of one feed: the others go on."""
+    try:
+        follower.hear(said)
+    except Exception as error:
+        log.error("feed %s: what came from the broker is left out: %s",
+                  said.feed, failure_of(error))  # fmt: skip
 
 
 class Broker(Protocol):

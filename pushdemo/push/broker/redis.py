@@ -29,7 +29,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import redis
@@ -47,8 +47,8 @@ from pushdemo.push.broker.protocol import (
     Lease,
     Misconfigured,
     Notice,
+    hear,
 )
-from pushdemo.push.failure import failure_of
 from pushdemo.push.loop import Health, Loop
 
 log = logging.getLogger(__name__)
@@ -129,8 +129,6 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return ''
 """
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -394,11 +392,7 @@ class _Reader:
                 position.notice = last
         # An answer has feed after feed: nodes are to have the events in nearly the same order.
         for _, position, said in sorted(heard, key=lambda one: one[0]):
-            try:
-                position.follower.hear(said)
-            except Exception as error:  # of one feed: the others go on
-                log.error("feed %s: what came from the broker is left out: %s",
-                          said.feed, failure_of(error))  # fmt: skip
+            hear(position.follower, said)
         return bool(heard)
 
     def _compare(self, feeds: dict[str, _Position]) -> None:

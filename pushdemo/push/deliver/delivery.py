@@ -100,6 +100,7 @@ class Delivery:
 
     def _begin_waiting(self, audience: Audience) -> None:
         """Begin the responses of clients that wait, to whom what there is now is new."""
+        state = audience.state()
         missed_of: dict[Position | None, Missed] = {None: None}  # many have left off at the same
         for some in by_answer(audience.waiting):
             one = some[0]
@@ -111,8 +112,8 @@ class Delivery:
                 continue
             if missed is not None:
                 self._begin(audience, some, missed, resumed=True)
-            elif state := [event for event in audience.state() if one.awaits(event)]:
-                self._begin(audience, some, state)
+            elif news := [event for event in state if one.awaits(event)]:
+                self._begin(audience, some, news)
 
     def send_heartbeat(self, audience: Audience) -> None:
         """Send a heartbeat to all that have begun; where the format has none, the newest event
@@ -189,8 +190,8 @@ class Delivery:
             self._wait(audience, [subscriber], AHEAD_PATIENCE)
             return
         if missed is None:
-            missed, head = audience.source.state(), audience.framing.reset
-        self._one_by_one(audience, subscriber, audience.sent_of(missed), head)
+            missed, head = audience.state(), audience.framing.reset
+        self._one_by_one(audience, subscriber, missed, head)
 
     def _one_by_one(
         self, audience: Audience, subscriber: Subscriber, events: list[Event], head: bytes = b""
