@@ -7,6 +7,9 @@ from setuptools import Extension, find_packages, setup
 # What the feeds `load` and `plot` need, and nothing else does.
 DEMO = ["matplotlib>=3.8", "psutil>=6"]
 
+# What /metrics is made by.
+METRICS = ["prometheus_client>=0.20"]
+
 # What speaks to Redis and Valkey.
 REDIS = ["redis>=5.1"]
 
@@ -72,7 +75,17 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["pushdemo", "pushdemo.*"]),
-    package_data={"pushdemo": ["public/*", "templates/*", "py.typed", "push/deliver/*.pyi"]},
+    package_data={
+        "pushdemo": [
+            "public/*",
+            "public/vendor/*",
+            "templates/*",
+            "projects/*/*",
+            "projects/*/*/*",
+            "py.typed",
+            "push/deliver/*.pyi",
+        ]
+    },
     python_requires=">=3.10",
     install_requires=[
         # The HTTP parser. From 0.7.1 on it is llhttp 9, which refuses what 6 took: lines that end
@@ -90,11 +103,13 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "metrics": METRICS,
         "redis": REDIS,
         "websocket": WEBSOCKET,
         "bench": BENCH,
         "test": [
             *DEMO,
+            *METRICS,
             *REDIS,
             *WEBSOCKET,
             *CLIENTS,

@@ -30,7 +30,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pushdemo.handover.address import socket_path
-from pushdemo.handover.client import BroadcasterAway, Handover
+from pushdemo.handover.client import BroadcasterAway, Handover, HandoverLost
 from pushdemo.handover.listening import Listener
 from pushdemo.handover.readiness import say_ready
 from pushdemo.handover.reload import Reload, take_over_asked
@@ -39,19 +39,23 @@ from pushdemo.handover.succession import OldGoesOn, succeed
 from pushdemo.push.broker import broker_for
 from pushdemo.push.broker.cluster import publish_value
 from pushdemo.push.broker.protocol import Broker, BrokerUnavailable, Misconfigured
-from pushdemo.push.channel import Channel
 from pushdemo.push.compute import declaration
 from pushdemo.push.compute.declaration import Declaration
 from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of, received
+from pushdemo.push.compute.template import Template, of_function
 from pushdemo.push.engine import Engine, UnknownFeed
 from pushdemo.push.event import Value
+from pushdemo.push.exposition import METRICS
+from pushdemo.push.failure import failure_of
 from pushdemo.push.gate import Gone
 from pushdemo.push.loop import Health
 from pushdemo.push.options import ConfigError, Options
 from pushdemo.push.places import Places
 from pushdemo.push.published import check_key
+from pushdemo.push.response import Response
 from pushdemo.push.settings import Settings
 from pushdemo.push.signals import at_once, stopping
+from pushdemo.push.status import STATUS, content_type_of
 from pushdemo.push.stream import HandsOff
 from pushdemo.wsgi import frameworks
 from pushdemo.wsgi.cors import Cors
@@ -62,6 +66,7 @@ from pushdemo.wsgi.hints import Hints
 from pushdemo.wsgi.incoming import Incoming
 from pushdemo.wsgi.middleware import Middleware
 from pushdemo.wsgi.outgoing import Outgoing, take
+from pushdemo.wsgi.page import page_for
 from pushdemo.wsgi.remote import Remote
 from pushdemo.wsgi.request import StreamRequest, read
 from pushdemo.wsgi.responder import Caller, Responder, WsgiResponse, error_response, whole
@@ -110,7 +115,7 @@ class Push:
         of an application that builds on this one. A module beside the ini is found, as one beside a
         script is. Raises ConfigError.
         """
-        section = _section_of(ini) if isinstance(ini, str) else ini
+        section = section_of(ini) if isinstance(ini, str) else ini
         given = {key: value for key, value in section.items() if key.startswith("push.")}
         push = cls(**{key.removeprefix("push."): value for key, value in given.items()})
         for name in declaration.names_in(section):
@@ -144,23 +149,29 @@ class Push:
         repeat: whether each beat sends the value, or only one that has changed; True.
         timeout: seconds after which a computation is given up; 300.
         executor: "thread", or "process" for a function that computes in Python.
+        template: a file with a Mako template, or a function of the value: makes HTML of each value,
+            for htmx and the like. See pushdemo.push.compute.template.
 
         Raises ConfigError.
         """
         if function is None:
             return functools.partial(self.feed, name=name, **options)
         called = name or str(getattr(function, "__name__", type(function).__name__))
-        self._declare(declaration.decorated(called, function, self._options(called, options)))
+        template = _template(options)
+        declared = declaration.decorated(called, function, self._options(called, options), template)
+        self._declare(declared)
         return function
 
     def pushed_feed(self, name: str, **options: object) -> None:
         """Declare a feed without a function: each of its values comes from `publish`.
 
         history: how many events are kept for clients that come back; 1.
+        template: as for `feed`.
 
         Raises ConfigError.
         """
-        self._declare(declaration.pushed(name, self._options(name, options)))
+        template = _template(options)
+        self._declare(declaration.pushed(name, self._options(name, options), template))
 
     def relay(
         self, name: str, url: str, *, headers: Mapping[str, str] | None = None, **options: object
@@ -208,7 +219,7 @@ class Push:
         value yet. Raises BroadcasterAway where the broadcaster process does not answer."""
         if self._handover is not None:
             return dict(self._handover.health()["types"])
-        return {name: content_type_of(one) for name, one in self.engine.channels.items()}
+        return {name: content_type_of(one.newest) for name, one in self.engine.channels.items()}
 
     # Responses
 
@@ -248,17 +259,23 @@ class Push:
         return application_for(self)
 
     def answer(
-        self, environ: dict[str, Any], feeds: str | None, *, shareable: bool = False
+        self,
+        environ: dict[str, Any],
+        feeds: str | None,
+        *,
+        shareable: bool = False,
+        base: str | None = None,
     ) -> WsgiResponse:
         """As `respond`, for who makes a page of an error: raises RequestError, with the headers
         that its response has.
 
         shareable: whether equal requests have the same response: see pushdemo.wsgi.responder.
+        base: a relative reference to `application`'s root, if that is where the request came.
         """
         request = Request(environ)
         headers = self.headers(request.headers.get("Origin"))
         try:
-            return self._answer(environ, request, feeds, shareable)
+            return self._answer(environ, request, feeds, shareable, base)
         except RequestError as error:
             error.headers += headers
             raise
@@ -294,6 +311,12 @@ class Push:
             assert self._engine is not None
             return self._engine
 
+    @property
+    def broker_address(self) -> str | None:
+        """For a person, without its password; None where there is no broker."""
+        broker = self._open_broker()
+        return None if broker is None else broker.address
+
     def check(self) -> None:
         """Ask the broker, if there is one, whether it will do. Raises ConfigError where that is
         not to be mended by waiting, such as a wrong password; where the engine is away, the log
@@ -307,6 +330,20 @@ class Push:
             raise ConfigError(f"push.broker: {error}") from None
         except BrokerUnavailable as error:
             log.warning("the broker is away, and is asked again and again: %s", error)
+
+    def readiness(self) -> list[str]:
+        """Why no stream can begin now, in a line each; none where one can."""
+        if self._handover is not None:
+            try:
+                threads = self.health()
+            except (BroadcasterAway, HandoverLost) as error:
+                return [f"the broadcaster does not answer: {error}"]
+        else:
+            threads = self.health()
+        why = [f"the thread {name} has ended" for name, one in threads.items() if not one.alive]
+        if self._handover is None and self.engine.full:
+            why.append("all streams are taken")
+        return why
 
     def health(self) -> Mapping[str, Health]:
         """How the threads are that serve all feeds and all streams, by name; those of the
@@ -462,7 +499,9 @@ class Push:
         fresh_until = sys.maxsize  # good until the next comes, however long that takes
         if not declared.is_pushed:
             fresh_until = time.monotonic_ns() + round(declared.duration * 1_000_000_000)
-        value = Value(payload, computed=time.time(), fresh_until=fresh_until)
+        computed = time.time()
+        html = _rendered(declared, payload, computed)
+        value = Value(payload, computed, fresh_until, html=html)
         if self._has_broker:
             # From any process, a worker's too: who holds the streams hears of it like all others.
             with self._lock:
@@ -477,9 +516,31 @@ class Push:
             return self._publish(feed, payload, key)
 
     def _answer(
-        self, environ: dict[str, Any], request: Request, feeds: str | None, shareable: bool
+        self,
+        environ: dict[str, Any],
+        request: Request,
+        feeds: str | None,
+        shareable: bool,
+        base: str | None,
     ) -> WsgiResponse:
         asked = read(request, feeds)
+        if not _INTERNAL.isdisjoint(asked.feeds):
+            shareable = False  # who may see it is looked at for each request
+            if not self.settings.status.allows(environ):
+                raise RequestError(403, _FORBIDDEN)
+        if self.settings.pages and (page := page_for(asked, request, self._declarations, base)):
+            headers = [*self.headers(asked.origin), *page.headers]
+            return whole(Response("200 OK", headers, page.html.encode()))
+        return self._stream(asked, environ, request, feeds, shareable)
+
+    def _stream(
+        self,
+        asked: StreamRequest,
+        environ: dict[str, Any],
+        request: Request,
+        feeds: str | None,
+        shareable: bool,
+    ) -> WsgiResponse:
         door = door_of(environ)
         hands_off = door is not None and door.connection is not None
         if asked.upgrade is not None:
@@ -523,8 +584,10 @@ class Push:
     def _respond(
         self, asked: StreamRequest, caller: Caller, environ: Mapping[str, Any]
     ) -> WsgiResponse:
-        if environ.get("wsgi.multiprocess") and not self._has_broker:
-            self._hints.several_processes()
+        if environ.get("wsgi.multiprocess"):
+            self.engine.share_reports()
+            if not self._has_broker:
+                self._hints.several_processes()
         return Responder(self.engine, self.headers(asked.origin)).respond(asked, caller)
 
     def _relays(self, most: int) -> Places:
@@ -546,7 +609,7 @@ class Push:
             engine.abandon()
 
 
-def _section_of(path: str) -> Mapping[str, str]:
+def section_of(path: str) -> Mapping[str, str]:
     """An ini's [app:main], with what that builds on. Its directory is on Python's path then."""
     from paste.deploy import appconfig
 
@@ -554,7 +617,13 @@ def _section_of(path: str) -> Mapping[str, str]:
     if directory not in sys.path:
         sys.path.append(directory)
     section: Mapping[str, str] = appconfig(f"config:{os.path.abspath(path)}")
-    return section
+    return with_paths(section, directory)
+
+
+def with_paths(section: Mapping[str, str], directory: str) -> Mapping[str, str]:
+    """A section whose paths are below the ini's directory, and not below the current one."""
+    public = section.get("push.public")
+    return {**section, "push.public": os.path.join(directory, public)} if public else section
 
 
 def _handover(address: str) -> Handover | None:
@@ -573,17 +642,22 @@ def _as_text(value: object) -> str:
     return str(value)
 
 
-def content_type_of(channel: Channel) -> str | None:
-    """That of the newest value."""
-    newest = channel.newest
-    match newest and newest.value.payload:
-        case Text():
-            return "text/plain"
-        case Data():
-            return "application/json"
-        case Blob(_, content_type):
-            return content_type
-    return None
+def _template(options: dict[str, Any]) -> Template | None:
+    """That which is a function, taken out of the options."""
+    return of_function(options.pop("template")) if callable(options.get("template")) else None
+
+
+def _rendered(declared: Declaration, payload: Payload, computed: float) -> str | None:
+    """The HTML of a value that is published. Raises ValueError where the template fails."""
+    if declared.template is None:
+        return None
+    try:
+        return declared.template.html(payload, declared.name, computed)
+    except Exception as error:
+        log.exception("the template of feed %s fails", declared.name)
+        raise ValueError(
+            f"the template of feed {declared.name} fails: {failure_of(error).summary}"
+        ) from None
 
 
 def _as_body(payload: Payload) -> tuple[str, bytes]:
@@ -596,6 +670,12 @@ def _as_body(payload: Payload) -> tuple[str, bytes]:
         case Blob(data, content_type):
             return content_type, data
 
+
+_INTERNAL = frozenset((STATUS, METRICS))
+_FORBIDDEN = (
+    "Status and metrics are for who asks from this machine, and not through a proxy; push.status"
+    " names others who may."
+)
 
 _all: weakref.WeakSet[Push] = weakref.WeakSet()
 

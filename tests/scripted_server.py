@@ -1,7 +1,7 @@
 """An HTTP server whose answers the test writes, byte by byte and when it likes.
 
-It serves the files of pushdemo/public and tests/pages. Every other request waits until the test
-takes it with `accept`, and is then the test's to answer:
+It serves the pages, and the files of pushdemo/public and tests/pages. Every other request waits
+until the test takes it with `accept`, and is then the test's to answer:
 
     with ScriptedServer() as server:
         browser.open(server.url)
@@ -24,6 +24,9 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from pushdemo.push.compute.declaration import Declaration
+from pushdemo.wsgi.page import dashboard, seed_page
 
 PAGES = Path(__file__).with_name("pages")
 PUBLIC = Path(__file__).parents[1] / "pushdemo" / "public"
@@ -104,10 +107,20 @@ class Exchange:
         self.finished.set()
 
 
+def _never() -> Any:
+    raise AssertionError("the test answers in its place")
+
+
+CLOCK = Declaration("clock", _never, interval=5.0, duration=5.0, repeat=False)
+
+
 class ScriptedServer(ThreadingHTTPServer):
+    """declared: the feeds that the pages are to show. They keep no beat, unless a test says so."""
+
     daemon_threads = True
 
     def __init__(self) -> None:
+        self.declared: list[Declaration] = [CLOCK]
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.exchanges: list[Exchange] = []  # all that were ever begun
@@ -152,7 +165,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        name = self.path.strip("/") or "index.html"
+        pages = {"/": dashboard, "/seed.html": seed_page}
+        if self.path in pages:
+            page = pages[self.path](self.server.declared, "./")
+            self._send(page.html.encode(), dict(page.headers))
+            return
+        name = self.path.strip("/")
         for folder in (PUBLIC, PAGES):
             if (folder / name).is_file():
                 self._send_file(folder / name)
@@ -166,9 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         exchange.finished.wait()
 
     def _send_file(self, path: Path) -> None:
-        body = path.read_bytes()
+        content_type = mimetypes.guess_type(path)[0] or "text/plain"
+        self._send(path.read_bytes(), {"Content-Type": content_type})
+
+    def _send(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", mimetypes.guess_type(path)[0] or "text/plain")
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):

@@ -25,6 +25,7 @@ from pushdemo.config.environment import PACKAGE, Globals, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
 from pushdemo.library import Push
+from pushdemo.wsgi.page import dashboard
 from tests.asking import Answer, ask
 
 CHECKOUT = PACKAGE.parent
@@ -155,8 +156,9 @@ def until_part(answer: Answer) -> bytes:
 
 
 def test_the_root_is_the_page(real: Real) -> None:
-    page = (PACKAGE / "public" / "index.html").read_text(encoding="utf-8")
-    assert ask(real.app, "/") == (200, page)
+    status, page = ask(real.app, "/")
+    assert status == 200
+    assert page == dashboard(list(real.app_globals.push.feeds.values()), "./").html
 
 
 def test_a_file_of_public_comes_before_any_route(

@@ -128,8 +128,8 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 
 
 def test_another_version_is_told_from_nonsense_and_more_is_passed_over() -> None:
-    with pytest.raises(OtherVersion, match="it is of version 2, and 1 is known here"):
-        decode_sent(b'{"v":2,"what":"ever"}\n', Turned())
+    with pytest.raises(OtherVersion, match="it is of version 3, and 1 is known here"):
+        decode_sent(b'{"v":3,"what":"ever"}\n', Turned())
     body = b'{"v":1,"computed":0,"took":0,"kind":"text","new":[1]}\nx'
     assert decode_sent(body, Turned()).value.payload == Text("x")
 

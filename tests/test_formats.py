@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -187,9 +188,13 @@ def test_a_format_that_cannot_carry_the_value_is_a_406_that_says_what_can(
 
 def test_a_browser_s_address_bar_gets_what_there_is_of_what_it_accepts(real: Real) -> None:
     page = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    for path in ("/text", "/picture", "/text+rows"):
+        assert ask(real, path, Accept=page)[1]["content-type"] == "text/html; charset=utf-8"
+    real.app_globals.push.settings = replace(real.app_globals.push.settings, pages=False)
     assert ask(real, "/text", Accept=page)[1]["content-type"] == "application/xml"
     assert ask(real, "/picture?limit=1")[0] == 200
     assert ask(real, "/picture?limit=1", Accept=page)[1]["content-type"] == STREAMS["multipart"]
+    assert ask(real, "/text", Accept="text/html")[0] == 406
 
 
 @pytest.mark.parametrize("path", ["?format=nothing", "?format=", "/text?format=text/xml"])
@@ -201,7 +206,7 @@ def test_a_format_that_is_none_is_a_406_that_lists_those_that_are(real: Real, pa
 
 
 def test_nothing_acceptable_is_a_406(real: Real) -> None:
-    assert ask(real, "", Accept="text/html")[0] == 406
+    assert ask(real, "", Accept="text/css")[0] == 406
     assert ask(real, "", Accept="*/*;q=0")[0] == 406
 
 

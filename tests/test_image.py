@@ -98,7 +98,6 @@ def test_other_formats_are_no_business_of_an_img() -> None:
         (CHROMIUM, "", True),
         (FIREFOX, "", True),
         (CHROMIUM, "&format=multipart", False),
-        (PAGE, "", False),
         ("*/*", "", False),
         ("image/png;q=0.5, multipart/*", "", False),
     ],

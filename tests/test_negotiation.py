@@ -35,8 +35,8 @@ def chosen(accept: str | None, names: list[str] | None = None) -> str | None:
     [
         (None, "multipart"),
         (FETCH, "multipart"),
-        (CHROME_PAGE, "xml"),
-        (FIREFOX_PAGE, "xml"),
+        (CHROME_PAGE, "html"),
+        (FIREFOX_PAGE, "html"),
         (CHROME_IMAGE, "multipart"),
         (FIREFOX_IMAGE, "multipart"),
         (EVENT_SOURCE, "sse"),
@@ -58,7 +58,8 @@ def chosen(accept: str | None, names: list[str] | None = None) -> str | None:
         ("application/json;q=0.001", "json"),
         ("application/json;q=0", None),
         ("*/*;q=0", None),
-        ("text/html", None),
+        ("text/html", "html"),
+        ("text/css", None),
         ("image/*", None),
         # Not to be understood, and so as if it were not there.
         ("garbage", "multipart"),

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -28,6 +28,7 @@ from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.gzip import Gzip
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
+from tests import node_packages
 from tests.servers import CHECKOUT, HANG, Paster, until
 
 FEEDS = """
@@ -68,7 +69,6 @@ feed.picture.interval = 0.3
 feed.picture.duration = 0
 """
 
-NODE = Path(__file__).with_name("node")
 
 FRAMINGS: dict[str, Framing] = {
     "sse": EventStream(),
@@ -115,30 +115,8 @@ def command(name: str, url: str) -> list[str]:
         program = '[.event // "message", .id, .value]'
         return ["sh", "-c", f"curl -sSN --compressed '{url}' | jq -c --unbuffered '{program}'"]
     if name in IN_NODE:
-        return ["node", str(NODE / "clients.js"), name, url]
+        return ["node", str(node_packages.NODE / "clients.js"), name, url]
     return [sys.executable, "-m", "tests.other_clients", name, url]
-
-
-def missing(reason: str) -> NoReturn:
-    """What is not installed is not tested; in CI that is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def installed_in_node() -> bool:
-    """Whether node has the clients, which are installed where they are not yet."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        return False
-    wanted = (NODE / "package.json").read_text()
-    done = NODE / "node_modules" / ".installed"
-    if not done.exists() or done.read_text() != wanted:
-        install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
-        ended = subprocess.run([*install, "--ignore-scripts"], cwd=NODE, check=False, timeout=100)
-        if ended.returncode:
-            return False
-        done.write_text(wanted)
-    return True
 
 
 class Client:
@@ -218,7 +196,7 @@ class Play:
         # What is served is the package next to these tests, whichever is installed.
         (directory / "pushdemo").symlink_to(CHECKOUT / "pushdemo")
         self.server = stack.enter_context(closing(Paster(directory, INI)))
-        in_node = installed_in_node()
+        in_node = node_packages.installed()
         with_jq = shutil.which("jq") is not None and shutil.which("curl") is not None
         self.clients: dict[tuple[str, str], Client] = {}
         for feed, name in PLAYS:
@@ -276,7 +254,7 @@ def test_it_yields_one_event_for_each_and_none_for_anything_else(
 ) -> None:
     client = play.clients.get((feed, name))
     if client is None:
-        missing(f"{name} is not installed")
+        node_packages.missing(f"{name} is not installed")
     events = client.events
     assert [kind for kind, _, _ in events] == KINDS
     messages = [(event_id, data) for kind, event_id, data in events if kind == "message"]
@@ -309,7 +287,7 @@ def by_opencv(url: str) -> list[int]:
 def by_ffmpeg(url: str) -> list[int]:
     """See by_opencv."""
     if shutil.which("ffmpeg") is None:
-        missing("ffmpeg is not installed")
+        node_packages.missing("ffmpeg is not installed")
     frames = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-"]
     done = subprocess.run(
         ["ffmpeg", "-v", "error", "-nostdin", "-f", "mpjpeg", "-i", url, *frames],

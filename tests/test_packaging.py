@@ -58,7 +58,9 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
     }
     assert {
         "pushdemo/py.typed",
-        "pushdemo/public/index.html",
+        "pushdemo/public/cards.js",
+        "pushdemo/public/vendor/uplot.LICENSE",
+        "pushdemo/templates/dashboard.mako",
         "pushdemo/templates/error.mako",
     } < files
     assert files - set(wheel.namelist()) == set()

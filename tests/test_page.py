@@ -30,7 +30,7 @@ AGE = "document.getElementById('age').textContent"
 
 def test_the_seeds_page_is_the_seeds() -> None:
     """One script tag, then the first code block of the blog post, to the byte."""
-    tag, page = (PAGES / "seed.html").read_bytes().split(b"\n", 1)
+    tag, page = (PAGES / "2009.html").read_bytes().split(b"\n", 1)
     assert tag == b'<script src="/multipart-xhr.js" data-install></script>'
     published = "3b5391ae26f1a740af5188e010721ff45bebc83971eef0c392a316bc3459af5c"
     assert hashlib.sha256(page).hexdigest() == published
@@ -41,7 +41,7 @@ def test_the_seeds_page_is_the_seeds() -> None:
 def test_the_seeds_page_shows_each_part_as_it_comes(
     browser: Browser, scripted: ScriptedServer, first: bytes, second: bytes
 ) -> None:
-    browser.open(f"{scripted.url}/seed.html")
+    browser.open(f"{scripted.url}/2009.html")
     stream = scripted.accept()
     stream.start(MULTIPART)
     stream.send(first)
@@ -61,7 +61,7 @@ RESET = b"Event: reset\r\nContent-Length: 0\r\n\r\n\r\n--test\r\n"
 def page(browser: Browser, scripted: ScriptedServer) -> Iterator[Browser]:
     """Our page; the test accepts its first request."""
     with preloaded(browser, NO_WORKERS):
-        browser.open(scripted.url)
+        browser.open(f"{scripted.url}/seed.html")
         yield browser
     # Else its stream, and the next try, would fall into the next test's time.
     browser.open("about:blank")
@@ -259,7 +259,7 @@ def test_what_becomes_unreadable_stops_after_what_was_read(
 
 def test_a_server_that_is_not_there(browser: Browser) -> None:
     with ScriptedServer() as server:
-        browser.open(server.url)
+        browser.open(f"{server.url}/seed.html")
         server.accept().drop()
     browser.wait_for(f"{STATUS} === 'The server cannot be reached. Reconnecting'")
     browser.open("about:blank")
@@ -309,7 +309,7 @@ def test_two_tabs(page: Browser, scripted: ScriptedServer) -> None:
     """Firefox holds the second request back while it might answer it from the first's answer."""
     first = accept(scripted, ours("one"))
     second = page.new_tab()
-    second.open(scripted.url)
+    second.open(f"{scripted.url}/seed.html")
     accept(scripted, ours("two"))
     second.wait_for(f"{LINES}.length === 1")
     second.close()
@@ -477,7 +477,7 @@ def test_it_does_not_speak_of_a_last_value_where_there_is_none(
 def test_the_seeds_page_does_not_notice_what_is_no_value(
     browser: Browser, scripted: ScriptedServer
 ) -> None:
-    browser.open(f"{scripted.url}/seed.html")
+    browser.open(f"{scripted.url}/2009.html")
     browser.evaluate("(window.errors = 0, addEventListener('error', () => errors++))")
     stream = scripted.accept()
     stream.start(MULTIPART)
@@ -505,13 +505,13 @@ def test_lines_of_several_feeds_say_which(page: Browser, scripted: ScriptedServe
 
 
 def test_without_javascript_it_says_so(page: Browser) -> None:
-    html = page.evaluate("fetch('/').then((answer) => answer.text())")
+    html = page.evaluate("fetch('/seed.html').then((answer) => answer.text())")
     assert "<noscript><p>This page needs JavaScript" in html
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Browser, scripted: ScriptedServer) -> None:
     urls = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
-    files = ["page.css", "multipart-xhr.js", "stream.js", "watch.js", "page.js"]
+    files = ["page.css", "multipart-xhr.js", "stream.js", "watch.js", "words.js", "page.js"]
     assert {f"{scripted.url}/{name}" for name in files} <= set(urls)
     assert all(url.startswith(scripted.url) for url in urls)
     assert (

@@ -64,7 +64,8 @@ LINES = "document.querySelectorAll('#container li').length"
 STATUS = "document.querySelector('[role=status]').textContent"
 VALUE = (
     "Array.from(document.querySelectorAll('[data-feed]'))"
-    f".find(({{ dataset }}) => dataset.feed === {json.dumps(NAME)}).textContent"
+    f".find(({{ dataset }}) => dataset.feed === {json.dumps(NAME)})"
+    ".querySelector('.value').textContent"
 )
 PICTURE = "document.querySelector('[data-feed=picture] img').naturalWidth"
 RESOURCES = "performance.getEntriesByType('resource').map(({ name }) => name)"
@@ -165,22 +166,18 @@ def tab(browser: Browser) -> Iterator[Browser]:
 def is_live(tab: Browser, site: str) -> None:
     """Whether the start page shows what is pushed, which comes by the worker of this site."""
     tab.wait_for(f"{LINES} >= 2 && {STATUS} === 'Live'")
-    worker = f"{site}stream-worker.js"
-    assert tab.evaluate("workers") == [[worker, f"{site}server/index"]]
-    tab.evaluate("document.querySelector('summary').click()")
-    shows_all_feeds(tab, site)
-    assert tab.evaluate("getComputedStyle(document.querySelector('ul')).listStyleType") == "none"
-
-
-def shows_all_feeds(tab: Browser, site: str) -> None:
     tab.wait_for(f"{VALUE} === 'something' && {PICTURE} === 33")
-    worker, stream = tab.evaluate("workers.at(-1)")
-    assert worker == f"{site}stream-worker.js"
-    assert stream == f"{site}server/index/clock+{quote(NAME, safe='')}+outside"
-    # And the page has asked for nothing outside the site.
+    worker = f"{site}stream-worker.js"
+    stream = f"{site}server/index/clock+{quote(NAME, safe='')}+picture+outside+~feeds"
+    assert tab.evaluate("workers") == [[worker, stream]]
+    assert tab.evaluate("getComputedStyle(document.querySelector('ul')).listStyleType") == "none"
+    asked_for_nothing_else(tab, site)
+
+
+def asked_for_nothing_else(tab: Browser, site: str) -> None:
+    """Whether all that the page has loaded is of this site."""
     resources = tab.evaluate(RESOURCES)
-    assert f"{site}server/feeds" in resources
-    assert [name for name in resources if not name.startswith(site)] == []
+    assert [name for name in resources if not name.startswith((site, "blob:"))] == []
 
 
 def test_the_start_page(tab: Browser, site: str) -> None:
@@ -193,10 +190,28 @@ def test_the_start_page_by_its_name(tab: Browser, proxy: str) -> None:
     is_live(tab, f"{proxy}/live/")
 
 
-def test_the_page_of_all_feeds_and_its_link(tab: Browser, site: str) -> None:
-    tab.open(f"{site}feeds.html")
-    shows_all_feeds(tab, site)
+def test_the_page_of_2009_and_its_link(tab: Browser, site: str) -> None:
+    tab.open(f"{site}seed.html")
+    tab.wait_for(f"{LINES} >= 2 && {STATUS} === 'Live'")
+    assert tab.evaluate("workers") == [[f"{site}stream-worker.js", f"{site}server/index"]]
+    asked_for_nothing_else(tab, site)
     tab.evaluate("document.querySelector('main > p > a').click()")
+    tab.wait_for(f"location.href === {json.dumps(site)} && document.title === 'pushdemo'")
+
+
+def test_the_page_of_a_feed_and_its_links(tab: Browser, site: str) -> None:
+    tab.open(site)
+    address = f"{site}server/index/{quote(NAME, safe='')}"
+    tab.evaluate(
+        f"Array.from(document.links).find((one) => one.href === {json.dumps(address)}).click()"
+    )
+    tab.wait_for(f"location.href === {json.dumps(address)} && {VALUE} === 'something'")
+    assert tab.evaluate("document.querySelector('h1').textContent") == NAME
+    assert f"curl -N '{address}?format=ndjson'" in tab.evaluate(
+        "document.getElementById('line-curl').textContent"
+    )
+    asked_for_nothing_else(tab, site)
+    tab.evaluate("document.querySelector('a').click()")
     tab.wait_for(f"location.href === {json.dumps(site)} && document.title === 'pushdemo'")
 
 

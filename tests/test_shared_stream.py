@@ -49,7 +49,7 @@ def number(count: int) -> bytes:
 
 
 def test_many_tabs_share_one_connection(browser: Browser, scripted: ScriptedServer) -> None:
-    with opened(browser, scripted.url, TABS) as tabs:
+    with opened(browser, f"{scripted.url}/seed.html", TABS) as tabs:
         stream = accept(scripted, number(1))
         for tab in tabs:
             tab.wait_for(f"{LINES}.length === 1")
@@ -63,16 +63,16 @@ def test_many_tabs_share_one_connection(browser: Browser, scripted: ScriptedServ
 def test_who_comes_late_has_the_newest_part_and_the_state_at_once(
     browser: Browser, scripted: ScriptedServer
 ) -> None:
-    with opened(browser, scripted.url, 1) as (first,):
+    with opened(browser, f"{scripted.url}/seed.html", 1) as (first,):
         stream = accept(scripted, number(1) + number(2))
         first.wait_for(f"{LINES}.length === 2")
-        with opened(browser, scripted.url, 1) as (second,):
+        with opened(browser, f"{scripted.url}/seed.html", 1) as (second,):
             second.wait_for(f"{STATUS} === 'Live'")
             assert second.evaluate(LINES) == ["2"]
         stream.send(ours("3", {"Retry": "3600000"}))
         first.wait_for(f"{LINES}.length === 3")
         stream.close()
-        with opened(browser, scripted.url, 1) as (third,):
+        with opened(browser, f"{scripted.url}/seed.html", 1) as (third,):
             third.wait_for(f"{STATUS} === 'The server went away. Reconnecting'")
             assert third.evaluate(LINES) == ["3"]
             third.evaluate("dispatchEvent(new Event('online'))")
@@ -84,9 +84,9 @@ def test_who_comes_late_has_the_newest_part_and_the_state_at_once(
 
 def test_the_stream_ends_with_the_last_tab(browser: Browser, scripted: ScriptedServer) -> None:
     first, second = browser.new_tab(), browser.new_tab()
-    first.open(scripted.url)
+    first.open(f"{scripted.url}/seed.html")
     stream = accept(scripted, number(1))
-    second.open(scripted.url)
+    second.open(f"{scripted.url}/seed.html")
     second.wait_for(f"{LINES}.length === 1")
     first.close()
     stream.send(number(2))
@@ -100,7 +100,7 @@ def test_the_stream_ends_with_the_last_page_that_is_shown_and_begins_again(
     browser: Browser, scripted: ScriptedServer
 ) -> None:
     """Pages in the back-forward cache: they live, and so does the worker."""
-    with opened(browser, scripted.url, 2) as (first, second):
+    with opened(browser, f"{scripted.url}/seed.html", 2) as (first, second):
         stream = accept(scripted, number(1))
         for tab in (first, second):
             tab.wait_for(f"{LINES}.length === 1")
@@ -159,12 +159,12 @@ def test_a_tab_that_dies_without_a_word_does_not_keep_the_stream(
 def test_a_tab_that_is_loaded_again_tries_again_for_all(
     browser: Browser, scripted: ScriptedServer
 ) -> None:
-    with opened(browser, scripted.url, 2) as (first, second):
+    with opened(browser, f"{scripted.url}/seed.html", 2) as (first, second):
         scripted.accept().answer("200 OK", {"Content-Type": "text/html"}, b"<p>Log in</p>")
         for tab in (first, second):
             tab.wait_for(f"{STATUS}.includes('cannot be understood')")
         assert len(scripted.exchanges) == 1
-        second.open(scripted.url)
+        second.open(f"{scripted.url}/seed.html")
         accept(scripted, number(1))
         for tab in (first, second):
             tab.wait_for(f"{LINES}.length === 1")
@@ -195,7 +195,10 @@ FAILING = """() => {
 def test_without_a_worker_each_tab_has_its_own_stream(
     browser: Browser, scripted: ScriptedServer, broken: str
 ) -> None:
-    with preloaded(browser, broken), opened(browser, scripted.url, 2) as (first, second):
+    with (
+        preloaded(browser, broken),
+        opened(browser, f"{scripted.url}/seed.html", 2) as (first, second),
+    ):
         streams = [accept(scripted, number(1)), accept(scripted, number(1))]
         for tab in (first, second):
             tab.wait_for(f"{LINES}.length === 1")
@@ -217,7 +220,7 @@ def test_what_is_on_its_way_to_a_page_that_left_is_not_shown(
       globalThis.port = { postMessage() {} };
       globalThis.SharedWorker = function () { return { port }; };
     }"""
-    with preloaded(browser, fake), opened(browser, scripted.url, 1) as (tab,):
+    with preloaded(browser, fake), opened(browser, f"{scripted.url}/seed.html", 1) as (tab,):
         tab.evaluate("port.onmessage({ data: { type: 'state', state: 'live' } })")
         assert tab.evaluate(STATUS) == "Live"
         tab.evaluate(HIDE)

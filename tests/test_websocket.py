@@ -48,8 +48,8 @@ from pushdemo.wsgi.errors import RequestError
 from pushdemo.wsgi.handshake import check_origin, upgrade_of
 from pushdemo.wsgi.web import Request
 from tests.nginx import Nginx
+from tests.node_packages import NODE, installed
 from tests.servers import HANG, until
-from tests.test_other_clients import NODE, installed_in_node
 from tests.wsgi_servers import GUNICORN, PYTHON, WsgiServer, uwsgi, write_application
 
 MASK = b"\x01\x02\x03\x04"
@@ -473,7 +473,7 @@ def test_the_client_websocket_client(serving: Serving) -> None:
 
 
 def test_the_client_ws_of_node(serving: Serving) -> None:
-    if not installed_in_node():
+    if not installed():
         if os.environ.get("CI"):
             pytest.fail("node or its clients are not there")
         pytest.skip("node or its clients are not there")

@@ -56,6 +56,8 @@ def test_it_is_one_value() -> None:
         origin="https://example.org",
         accepts_gzip=True,
         accepts_images=False,
+        accept="application/json, text/event-stream;q=0.5",
+        ranges=("application/json", "text/event-stream"),
         is_image=False,
     )
     assert read(request(), None) == StreamRequest(
@@ -70,6 +72,8 @@ def test_it_is_one_value() -> None:
         origin=None,
         accepts_gzip=False,
         accepts_images=False,
+        accept="",
+        ranges=(),
         is_image=False,
     )
 

@@ -158,7 +158,7 @@ class WsgiServer:
     def used(self) -> Used:
         """What all its processes have."""
         descriptors = threads = 0
-        for pid in _processes(self.process.pid):
+        for pid in processes(self.process.pid):
             descriptors += len(os.listdir(f"/proc/{pid}/fd"))
             threads += len(os.listdir(f"/proc/{pid}/task"))
         return Used(descriptors, threads)
@@ -174,10 +174,10 @@ class WsgiServer:
             self.process.wait(HANG)
 
 
-def _processes(pid: int) -> Iterator[int]:
+def processes(pid: int) -> Iterator[int]:
     """A process and all below it."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
             for child in (task / "children").read_text().split():
-                yield from _processes(int(child))
+                yield from processes(int(child))

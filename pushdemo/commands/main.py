@@ -20,25 +20,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pushdemo import logs
 from pushdemo.client import FORMATS, Event, Watch, WatchError, publish
 from pushdemo.client.watcher import TIMEOUT
-from pushdemo.commands import broadcaster, run
+from pushdemo.commands import broadcaster, check, new, run, serve_ini, status
 
 TOKEN = "PUSHDEMO_TOKEN"
 
 
 class Command(NamedTuple):
+    """serves: it is a server, whose log lines have a time."""
+
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    serves: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default the process's; returns its exit code."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="pushdemo: %(message)s", stream=sys.stderr)
+    command = COMMANDS[parsed.command]
+    if command.serves:
+        logs.configure()
+    else:
+        logging.basicConfig(level=logging.INFO, format="pushdemo: %(message)s", stream=sys.stderr)
     try:
-        return COMMANDS[parsed.command].run(parsed)
+        return command.run(parsed)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -91,15 +99,20 @@ def _watch(arguments: argparse.Namespace) -> int:
         try:
             for event in watch:
                 if arguments.json:
-                    print(_event_as_json(event), flush=True)
+                    print(_shown(_event_as_json(event)), flush=True)
                 elif event.type == "message":
-                    print(_value_as_text(event), flush=True)
+                    print(_shown(_value_as_text(event)), flush=True)
                 else:
-                    logging.getLogger(__name__).warning("%s", _notice(event))
+                    logging.getLogger(__name__).warning("%s", logs.harmless(_notice(event)))
         except WatchError as error:
             print(f"pushdemo: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _shown(text: str) -> str:
+    """What a value says must not act on a terminal. A file or a program is given it as it is."""
+    return logs.harmless(text) if sys.stdout.isatty() else text
 
 
 def _value_as_text(event: Event) -> str:
@@ -179,8 +192,14 @@ def _publish(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "watch": Command("Print the events of an address as they come.", _add_watch_arguments, _watch),
     "publish": Command("Send a value to a feed.", _add_publish_arguments, _publish),
-    "broadcaster": Command(broadcaster.HELP, broadcaster.add_arguments, broadcaster.run),
-    "run": Command(run.HELP, run.add_arguments, run.run),
+    "status": Command(status.HELP, status.add_arguments, status.run),
+    "serve": Command(serve_ini.HELP, serve_ini.add_arguments, serve_ini.run, serves=True),
+    "check": Command(check.HELP, check.add_arguments, check.run),
+    "new": Command(new.HELP, new.add_arguments, new.run),
+    "broadcaster": Command(
+        broadcaster.HELP, broadcaster.add_arguments, broadcaster.run, serves=True
+    ),
+    "run": Command(run.HELP, run.add_arguments, run.run, serves=True),
 }
 
 if __name__ == "__main__":

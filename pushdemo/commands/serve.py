@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import logging.config
 import os
 import signal
 import traceback
@@ -11,6 +12,7 @@ from typing import Any
 
 from paste.script import serve
 
+from pushdemo import logs
 from pushdemo.handover.guardian import PID_FILE
 from pushdemo.handover.reload import VARIABLE, WHOEVER, is_reload
 from pushdemo.push.options import ConfigError
@@ -18,12 +20,27 @@ from pushdemo.push.options import ConfigError
 # What reads an ini. An error that came through these alone is about the ini, or about what is
 # installed, and its message says what. Where anybody else's code took part in it, it may be a bug
 # of theirs, and keeps its traceback.
-_READERS = ("paste.script", "paste.deploy", "configparser", "codecs", "logging", "pkg_resources",
-            "importlib.metadata")  # fmt: skip
+_READERS = (__name__, "paste.script", "paste.deploy", "configparser", "codecs", "logging",
+            "pkg_resources", "importlib.metadata")  # fmt: skip
+
+
+def _configure_logging(config_file: str) -> bool:
+    """As an ini says; whether it says anything. Loggers that it does not name go on: those of
+    modules that are imported already, for one."""
+    path = os.path.abspath(config_file)
+    parser = configparser.ConfigParser()
+    parser.read(path)
+    if not parser.has_section("loggers"):
+        return False
+    defaults = {"__file__": path, "here": os.path.dirname(path)}
+    logging.config.fileConfig(path, defaults, disable_existing_loggers=False)
+    return True
 
 
 class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has no types
     """PasteScript's command, which it finds in its place by the entry point of the same name."""
+
+    _configured = False  # logging, by the ini
 
     parser = serve.ServeCommand.parser
     parser.add_option(
@@ -62,9 +79,11 @@ class ServeCommand(serve.ServeCommand):  # type: ignore[misc]  # PasteScript has
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def logging_file_config(self, config_file: str) -> None:
-        self._in_one_line(super().logging_file_config, config_file)
+        self._configured = self._in_one_line(_configure_logging, config_file)
 
     def loadserver(self, *args: Any, **kwargs: Any) -> Any:
+        # Where the ini does not. Paste gives a log file lines without a time.
+        logs.configure(again=bool(self.options.log_file) and not self._configured)
         return self._in_one_line(super().loadserver, *args, **kwargs)
 
     def loadapp(self, *args: Any, **kwargs: Any) -> Any:

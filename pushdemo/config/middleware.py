@@ -15,7 +15,7 @@ from pushdemo.config.environment import PACKAGE, load_environment
 from pushdemo.config.routing import make_map
 from pushdemo.lib.application import Application
 from pushdemo.lib.static_files import StaticFiles
-from pushdemo.library import Push
+from pushdemo.library import Push, with_paths
 from pushdemo.push.compute.declaration import PUSHED
 from pushdemo.push.deliver import sockets
 from pushdemo.push.options import ConfigError
@@ -34,6 +34,13 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
     here = global_conf.get("here")
     if here and here not in sys.path:
         sys.path.append(here)
+    push = check_section(with_paths(section, here) if here else section)
+    push.check()
+    return push.application
+
+
+def check_section(section: Mapping[str, str]) -> Push:
+    """The feeds of an [app:…] section, as an application has them. Raises ConfigError."""
     push = Push.from_ini(section)
     pushed = [name for name, feed in push.feeds.items() if feed.is_pushed]
     if pushed and not push.settings.token:
@@ -41,8 +48,7 @@ def make_app(global_conf: Mapping[str, str], **section: str) -> Any:
             f"feed.{pushed[0]} = {PUSHED}: nobody could push to it; set push.token to a secret that"
             " its publishers send"
         )
-    push.check()
-    return push.application
+    return push
 
 
 def application_for(push: Push) -> Any:
@@ -53,7 +59,10 @@ def application_for(push: Push) -> Any:
         app, make_map(PACKAGE / "controllers"), use_method_override=False, singleton=False
     )
     app = RegistryManager(app)
-    return push.middleware(PublicFirst(PACKAGE / "public", app))
+    app = PublicFirst(PACKAGE / "public", app)
+    if push.settings.public:
+        app = PublicFirst(Path(push.settings.public), app, index=True)
+    return push.middleware(app)
 
 
 @functools.cache  # once for the process, which may have several applications
@@ -64,14 +73,20 @@ def _say_what_is_missing() -> None:
 
 class PublicFirst:
     """The files of a directory, before any route. Paste's Cascade does that for any applications,
-    by asking one after another, and has an error page made for each that has nothing."""
+    by asking one after another, and has an error page made for each that has nothing.
 
-    def __init__(self, public: Path, app: Any) -> None:
+    index: whether the root is its index.html, if it has one.
+    """
+
+    def __init__(self, public: Path, app: Any, *, index: bool = False) -> None:
+        self._index = index and (public / "index.html").is_file()
         self._public = StaticFiles(public)
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        if self._public.has(environ.get("PATH_INFO") or "/"):
+        path = environ.get("PATH_INFO") or ""
+        # The root is a page; without its slash it is a directory, and is redirected as those are.
+        if (path != "/" or self._index) and self._public.has(path or "/"):
             return self._public(environ, start_response)
         return self._app(environ, start_response)
 
@@ -80,6 +95,8 @@ class PublicFirst:
         and their controller there is nothing but what `make_app` puts there: anything else may have
         to see each request."""
         app = self._app
+        if type(app) is PublicFirst:
+            return app.pushdemo_collapses()
         for kind, inner in ((RegistryManager, "application"), (RoutesMiddleware, "app")):
             if type(app) is not kind:
                 return None

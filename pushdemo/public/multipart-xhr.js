@@ -696,6 +696,11 @@
       return this.#body?.[this.responseType] ?? null;
     }
 
+    /** The part, or the body, as a Blob of its type, whatever the responseType is. Not XHR's. */
+    get responseBlob() {
+      return this.#body?.blob ?? null;
+    }
+
     async #run(controller, body) {
       const { signal } = controller;
       try {

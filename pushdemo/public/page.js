@@ -1,13 +1,18 @@
-// The root page: shows what the server pushes, from server/index, while the page is open.
+// The seed's page, in its simplest form: shows what the server pushes, from server/index, while the
+// page is open.
 'use strict';
 
 const LINES = 100;
 
+// Milliseconds between two beats of the first feed; 0 where there are none.
+const interval = Number(document.body.dataset.interval) * 1_000;
+
 const element = (id) => document.getElementById(id);
 
-let due = null; // when the next attempt to reconnect is
+let state = { state: 'stopped' }; // of the stream
 let shown = false; // a value has been
 let computed = null; // when the newest value was
+let arrived = 0; // when the last part was
 let ticking = null;
 
 // Beside this script, wherever the application is mounted.
@@ -25,15 +30,13 @@ function show(part) {
   const text = messageOf(part).trim();
   add(part.feed === null ? text : `${part.feed}: ${text}`);
   shown = true;
+  arrived = part.arrived;
   computed = part.computed;
   tick();
 }
 
 /** The text of a message in XML, or of whatever else the part is. */
-function messageOf({ text, contentType }) {
-  const parsed = MultipartXMLHttpRequest.parseXML(text, contentType);
-  return parsed?.documentElement.textContent ?? text;
-}
+const messageOf = (part) => documentOf(part)?.textContent ?? part.text;
 
 function troubleOf({ feed, works }) {
   if (works) return `${feed} works again.`;
@@ -51,35 +54,20 @@ function add(text, kind = '') {
 }
 
 function say(message) {
-  const words = {
-    connecting: 'Connecting',
-    live: 'Live',
-    waiting: `${message.why}. Reconnecting`,
-    failed: `${message.why}. Reload the page to try again.`,
-    stopped: 'Stopped',
-  }[message.state];
-  due = message.due ?? null;
-  element('state').dataset.state = message.state;
-  // Written only when it changes, for every writing may be read aloud.
-  if (element('status').textContent !== words) element('status').textContent = words;
+  state = message;
+  if (message.state === 'live') arrived = Date.now();
   tick();
 }
 
 function tick() {
-  const seconds = Math.ceil((due - Date.now()) / 1_000);
-  element('countdown').textContent = due === null ? '' : seconds > 0 ? `in ${seconds} s` : 'now';
-  // The server's dates are whole seconds, so a value may seem to come from the future.
-  const age = Math.max(0, Date.now() - computed);
-  element('age').textContent = computed === null ? '' : `computed ${span(age)} ago`;
-}
-
-/** A time span in its largest unit: 59 s, 59 min, 23 h, 7 d. */
-function span(milliseconds) {
-  const seconds = Math.floor(milliseconds / 1_000);
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h`;
-  return `${Math.floor(seconds / 86_400)} d`;
+  const silent = state.state === 'live' ? silence(interval, arrived) : 0;
+  element('state').dataset.state = silent ? 'silent' : state.state;
+  // Written only when it changes, for every writing may be read aloud.
+  const words = silent ? 'Silent' : stateWords(state);
+  if (element('status').textContent !== words) element('status').textContent = words;
+  const more = silent ? `for ${span(silent)}` : countdownWords(state.due ?? null);
+  element('countdown').textContent = more;
+  element('age').textContent = computed === null ? '' : `computed ${age(computed)} ago`;
 }
 
 // pageshow is also the first showing. A page put aside in the back-forward cache must not hold a

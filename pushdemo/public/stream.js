@@ -4,7 +4,9 @@
  * It tells what happens as messages, which are plain data, so that they can pass between a worker
  * and a page (times are this machine's, in milliseconds):
  *
- *     { type: 'part', text, contentType, feed, id, computed }   feed, id, computed may be null
+ *     { type: 'part', text, contentType, blob, feed, id, computed, arrived }
+ *                                          feed, id and computed may be null; an image is a blob,
+ *                                          and has no text
  *     { type: 'reset' }                    parts may be missing between the last and the next
  *     { type: 'trouble', feed, works }     a feed fails, and keeps its last value, or works again
  *     { type: 'state', state: 'connecting' | 'live' | 'stopped' }
@@ -121,13 +123,17 @@ class Stream {
     this.#lastId = id ?? this.#lastId;
     const feed = this.#header('Feed');
     const computed = Date.parse(this.#header('Last-Modified'));
+    const contentType = this.#header('Content-Type');
+    const isImage = /^image\//i.test(contentType ?? '');
     this.newest = {
       type: 'part',
-      text: this.#request.responseText,
-      contentType: this.#header('Content-Type'),
+      text: isImage ? '' : this.#request.responseText,
+      contentType,
+      blob: isImage ? this.#request.responseBlob : null,
       feed: feed && decoded(feed),
       id,
       computed: Number.isNaN(computed) ? null : computed - this.#clockOffset,
+      arrived: Date.now(),
     };
     this.#tell(this.newest);
   }
@@ -190,7 +196,8 @@ class Stream {
  *     { type: 'hurry' }          the network seems to be back
  *     { type: 'leave' }
  *
- * and is told the stream's messages, with the newest part and the state first, and
+ * and is told the stream's messages, with the newest part of each feed, the feeds that fail, and
+ * the state first, and
  *
  *     { type: 'ping' }           are you there?
  *
@@ -203,10 +210,15 @@ const UNANSWERED = 3;
 class SharedStream {
   #stream;
   #watchers = new Map(); // each with the number of pings that it has not answered
+  #newest = new Map(); // of each feed, the newest part, the newest feed last
+  #failing = new Map(); // of each feed that fails, the message that says so
   #pinging = null;
 
   constructor(url) {
-    this.#stream = new Stream(url, (message) => this.#tellAll(message));
+    this.#stream = new Stream(url, (message) => {
+      this.#remember(message);
+      this.#tellAll(message);
+    });
   }
 
   hear(watcher, { type, lastId = null }) {
@@ -220,6 +232,8 @@ class SharedStream {
     this.#watchers.set(watcher, 0);
     if (this.#watchers.size === 1) {
       this.#pinging = setInterval(() => this.#ping(), PING);
+      this.#newest.clear();
+      this.#failing.clear();
       this.#stream.start(lastId);
       return;
     }
@@ -227,9 +241,21 @@ class SharedStream {
     const { newest, state } = this.#stream;
     if (newest !== null && (lastId === null || newest.id !== lastId)) {
       if (lastId !== null) watcher.postMessage({ type: 'reset' }); // it was away meanwhile
-      watcher.postMessage(newest);
+      for (const part of this.#newest.values()) watcher.postMessage(part);
     }
+    for (const trouble of this.#failing.values()) watcher.postMessage(trouble);
     watcher.postMessage(state);
+  }
+
+  /** What a watcher that comes is to be told: of several feeds, each has its own newest part. */
+  #remember(message) {
+    if (message.type === 'part') {
+      this.#newest.delete(message.feed);
+      this.#newest.set(message.feed, message);
+    } else if (message.type === 'trouble') {
+      if (message.works) this.#failing.delete(message.feed);
+      else this.#failing.set(message.feed, message);
+    }
   }
 
   #leave(watcher) {

@@ -136,6 +136,9 @@ class Channel:
     """The newest `history` events of the feed called `name`.
 
     on_watched: called when the first subscriber comes; set by who runs the feed.
+    values: how many there have been in this process; one that was sent again is no other one.
+    local: each process has its own events, which say what this process has. A client that comes
+        from another one has missed none.
 
     clock: monotonic nanoseconds, the unit of `Value.fresh_until`.
     epoch: what ids begin with; by default random. Empty: each event comes with its id.
@@ -148,7 +151,9 @@ class Channel:
         history: int = 1,
         clock: Callable[[], int] = time.monotonic_ns,
         epoch: str | None = None,
+        local: bool = False,
     ) -> None:
+        self.local = local
         self.name = name
         self.history = history
         self.epoch = secrets.token_hex(4) if epoch is None else epoch
@@ -166,6 +171,8 @@ class Channel:
         self._fresh_until = 0  # when the newest value expires
         self._outdated = False  # the newest value expired while there was no subscriber
         self._shows_old = False  # see show_old
+        self.values = 0
+        self._last_computed = -1.0  # when the newest value was
         self._status: FeedStatus | None = None
         self._retry_at = 0  # when a feed that fails is tried again
 
@@ -293,6 +300,9 @@ class Channel:
         event = Event(self.reached, event_id, self.name, value, after, breaks=breaks)
         self._events.append(event)
         self._newest_id = event_id
+        if value.computed != self._last_computed:
+            self.values += 1
+            self._last_computed = value.computed
         return event
 
     def _may_come(self, place: Place) -> bool:

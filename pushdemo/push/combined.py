@@ -70,7 +70,8 @@ class CombinedChannel:
         with self._lock:
             for number, (part, place) in enumerate(zip(self._parts, tuple(places), strict=True)):
                 events = part.channel.follow(place, part.reached)
-                if events is None and place == UNSEEN and not part.channel.epoch:
+                unseen = place == UNSEEN and not part.channel.epoch
+                if events is None and (unseen or part.channel.local):
                     # To this part it is a newcomer.
                     events = part.channel.state()
                 if events is None:

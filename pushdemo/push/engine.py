@@ -7,17 +7,23 @@ first stream is opened, and are not usable after a fork: `abandon` then gives th
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 
+from pushdemo.push.board import Board
 from pushdemo.push.broker.cluster import Cluster
+from pushdemo.push.broker.nodes import Nodes
 from pushdemo.push.broker.protocol import Broker
 from pushdemo.push.channel import Channel, Source
 from pushdemo.push.combined import CombinedChannel, CombinedChannels
 from pushdemo.push.compute.declaration import Declaration
 from pushdemo.push.compute.publisher import Publisher
+from pushdemo.push.counting import Counts
 from pushdemo.push.deliver import descriptors
 from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.broadcaster import Broadcaster
@@ -33,6 +39,7 @@ from pushdemo.push.relay import Relay
 from pushdemo.push.settings import Settings
 from pushdemo.push.snapshot import codec
 from pushdemo.push.snapshot.state import VOCABULARY, EngineState, OfferState
+from pushdemo.push.status import Report, Status, readable
 from pushdemo.push.stream import Streams, TooManyStreams
 
 log = logging.getLogger(__name__)
@@ -46,8 +53,10 @@ class Engine:
     """See the module.
 
     channels: the feeds' channels by name, in the order of their declaration.
+    status: what there is to say of it.
     combined: several of them as one.
     gate: what is published goes through it, and what is attached.
+    counts: what it has computed and sent.
     framings: the streams' wire formats, by the names of pushdemo.wsgi.formats.
     streams: opens streams whose connections are handed to the broadcaster.
 
@@ -66,6 +75,7 @@ class Engine:
         self.combined = CombinedChannels()
         self._heartbeat = settings.heartbeat
         self.gate = Gate()
+        self.counts = Counts()
         self._broadcaster = Broadcaster(
             send_timeout=settings.send_timeout,
             heartbeat=settings.heartbeat,
@@ -73,23 +83,52 @@ class Engine:
             drain=settings.drain,
             retry=settings.retry,
             gate=self.gate,
+            counts=self.counts,
         )
         self._places = Places(settings.max_streams or most_streams())
-        self.streams = Streams(self._broadcaster, self._places, settings.heartbeat)
+        self.streams = Streams(self._broadcaster, self._places, settings.heartbeat, self.counts)
         self._threaded: Streams | None = None
         self._lock = threading.Lock()
-        self._publisher = Publisher(self.gate)
+        self._publisher = Publisher(self.gate, self.counts)
         self._cluster = None if broker is None else Cluster(broker, self.gate)
         self._channels: dict[str, Channel] = {}
+        self._internal: dict[str, Channel] = {}
+        self._declarations: dict[str, Declaration] = {}
+        self._nodes = None if broker is None else Nodes(broker, self._described)
+        self._board: Board | None = None
+        self.status = Status(
+            self._channels,
+            self._declarations,
+            self.counts,
+            facts=self._facts,
+            others=self._others,
+        )
         self._relays: list[Relay] = []
         self._begun = False
         self._published = Published()
         for declaration in declarations:
             self.add(declaration)
+        for declaration in self.status.declarations():
+            self._add_internal(declaration)
 
     @property
     def channels(self) -> Mapping[str, Channel]:
         return self._channels
+
+    @property
+    def all_channels(self) -> Mapping[str, Channel]:
+        """Those of the feeds, and then those that tell of them: see status.py."""
+        return {**self._channels, **self._internal}
+
+    def has_template(self, channel: Channel) -> bool:
+        """Whether there is HTML of a feed's values."""
+        declared = self._declarations.get(channel.name)
+        return declared is not None and declared.template is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more streams can be opened."""
+        return self._places.taken >= self._places.maximum
 
     @property
     def open_now(self) -> int:
@@ -112,7 +151,15 @@ class Engine:
                 relay.begin()
         if (feed := declaration.feed()) is not None:
             self._publisher.add(feed, channel, cluster)
+        self._declarations[declaration.name] = declaration
         self._channels[declaration.name] = channel
+
+    def _add_internal(self, declaration: Declaration) -> None:
+        """A feed of what this process is: no other one has a part in it."""
+        channel = Channel(declaration.name, local=True)
+        if (feed := declaration.feed()) is not None:
+            self._publisher.add(feed, channel)
+        self._internal[declaration.name] = channel
 
     def begin(self) -> None:
         """Hear of what other processes publish. More than once is no error."""
@@ -120,8 +167,54 @@ class Engine:
         if self._cluster is not None:
             self._cluster.begin()
             atexit.register(self._publisher.close)  # others may go on with its feeds at once
+        if self._nodes is not None:
+            self._nodes.begin()
         for relay in self._relays:
             relay.begin()
+
+    def share_reports(self) -> None:
+        """The server has several workers, each with an engine: tell each other how they are. More
+        than once is no error."""
+        with self._lock:
+            if self._board is not None:
+                return
+            self._board = board = Board(self.status.report, os.getppid())
+        try:
+            board.begin()
+        except OSError as error:
+            log.warning("status and metrics are of one worker each: %s", error)
+        else:
+            atexit.register(board.close)
+
+    def reports(self) -> list[Report]:
+        """This process's, and those of the other workers of its server: see status.py."""
+        if self._board is not None:
+            with contextlib.suppress(OSError):  # of a full disk, for one: then each is alone
+                return self._board.all()
+        return [self.status.report()]
+
+    def _others(self) -> Iterable[Report]:
+        board, nodes, now = self._board, self._nodes, time.time()
+        workers = [one for one in board.others() if not one.get("gone")] if board else []
+        yield from (readable(one, now) for one in workers)
+        known = {f"{one['node']} {one['pid']}" for one in workers}
+        for one in nodes.others() if nodes is not None else ():
+            if known.isdisjoint(row.get("process") for row in one.get("processes", ())):
+                yield one
+
+    def _described(self) -> Report:
+        return self.status.process()
+
+    def _facts(self) -> Report:
+        broker = None
+        if self._cluster is not None:
+            broker = {"address": self._cluster.broker.address, "away": self._cluster.away}
+        return {
+            "streams": self._places.taken,
+            "max_streams": self._places.maximum,
+            "threads": {name: one._asdict() for name, one in self.health().items()},
+            "broker": broker,
+        }
 
     def publish(self, feed: str, value: Value, key: str | None = None) -> str:
         """Publish a value to the clients of this process, which is the only one; the event's id.
@@ -140,7 +233,7 @@ class Engine:
         with self._lock:
             if self._threaded is None:
                 places = Places(most, within=self._places)
-                self._threaded = Streams(self._broadcaster, places, self._heartbeat)
+                self._threaded = Streams(self._broadcaster, places, self._heartbeat, self.counts)
             return self._threaded
 
     def health(self) -> Mapping[str, Health]:
@@ -185,7 +278,7 @@ class Engine:
         ]
         combined = {source for source in sources if isinstance(source, CombinedChannel)}
         state = EngineState(
-            channels=tuple(channel.snapshot() for channel in self._channels.values()),
+            channels=tuple(channel.snapshot() for channel in self.all_channels.values()),
             combined=tuple(source.snapshot() for source in combined),
             beats=self._publisher.snapshot(),
             audiences=departing.audiences,
@@ -207,8 +300,8 @@ class Engine:
             members = self._broadcaster.restore(departing, self._source, self._places.leave)
             self._places.occupy(members)
             for channel in state.channels:
-                if channel.name in self._channels:
-                    self._channels[channel.name].restore(channel)
+                if channel.name in self.all_channels:
+                    self.all_channels[channel.name].restore(channel)
             for combined in state.combined:
                 source = self._source(combined.feeds)
                 if isinstance(source, CombinedChannel):
@@ -274,6 +367,11 @@ class Engine:
 
     def _hear_no_more(self) -> None:
         atexit.unregister(self._publisher.close)
+        if self._board is not None:
+            atexit.unregister(self._board.close)
+            self._board.close()
+        if self._nodes is not None:
+            self._nodes.close()
         for relay in self._relays:
             relay.close()
         if self._cluster is not None:
@@ -281,7 +379,8 @@ class Engine:
 
     def _source(self, feeds: tuple[str, ...]) -> Source | None:
         """That of streams of these feeds; None where one of them is not declared."""
-        channels = [self._channels[name] for name in feeds if name in self._channels]
+        known = self.all_channels
+        channels = [known[name] for name in feeds if name in known]
         if not channels or len(channels) != len(feeds):
             return None
         return self.combined.source(channels)

@@ -8,6 +8,7 @@ that asks first and the same for everybody after.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -36,12 +37,14 @@ class Value:
     computed: when its computation began, in seconds since the epoch (wall clock: for people).
     fresh_until: when it is due to be computed again, in nanoseconds of the monotonic clock.
     took: seconds that its computation took.
+    html: what the feed's template made of it; None where there is none.
     """
 
     payload: Payload
     computed: float
     fresh_until: int
     took: float = 0.0
+    html: str | None = None
 
 
 class FeedStatus(NamedTuple):
@@ -67,9 +70,10 @@ class Event:
     after: the id of the channel's event before it, for an event of one channel. Who has seen that
         one, and nobody else, has missed none when this one comes.
     breaks: events may be missing between the one before it in this process and it.
+    made: when, in seconds of the monotonic clock.
     """
 
-    __slots__ = ("_frames", "after", "breaks", "feed", "id", "sequence", "value")
+    __slots__ = ("_frames", "after", "breaks", "feed", "id", "made", "sequence", "value")
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class Event:
         self.value = value
         self.after = after
         self.breaks = breaks
+        self.made = time.monotonic()
         self._frames: dict[Encoder, bytes] = {}
 
     @property

@@ -12,7 +12,7 @@ class Places:
     """
 
     def __init__(self, maximum: int, within: Places | None = None) -> None:
-        self._maximum = maximum
+        self.maximum = maximum
         self._within = within
         self._lock = threading.Lock()
         self.taken = 0
@@ -20,7 +20,7 @@ class Places:
     def take(self, wanted: int = 1) -> int:
         """Take so many, or as many as there are; returns how many."""
         with self._lock:
-            taken = max(0, min(wanted, self._maximum - self.taken))
+            taken = max(0, min(wanted, self.maximum - self.taken))
             if self._within is not None:
                 taken = self._within.take(taken)
             self.taken += taken

@@ -7,9 +7,11 @@ import secrets
 from dataclasses import dataclass
 
 from pushdemo.handover.address import VARIABLE
+from pushdemo.push.access import ANYBODY, LOOPBACK, NOBODY, Access
 from pushdemo.push.broker import MEMORY
 from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.html_stream import HtmlStream
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
 from pushdemo.push.encode.relay import Relay
@@ -44,6 +46,9 @@ class Settings:
     max_body: int
     broadcaster: str
     broker: str
+    pages: bool
+    public: str
+    status: Access
 
     @classmethod
     def read(cls, options: Options) -> Settings:
@@ -73,6 +78,12 @@ class Settings:
             `redis://[user:password@]host[:port][/database][?prefix=NAME]`, or the same with
             rediss, valkey or valkeys, or `unix:///path`; by default the environment variable
             PUSHDEMO_BROKER, or `memory`: this process is the only one.
+        pages: whether a browser that is sent to a feed's address is shown a page of it; true.
+        public: a directory whose files the application serves before its own pages; its index.html
+            is the first page then.
+        status: who may see status and metrics: `loopback`, who asks from this machine and not
+            through a proxy; networks, separated by spaces, such as `10.0.0.0/8`; `*` for
+            everybody, `none` for nobody; by default `loopback`.
         """
         retry = options.seconds("retry", 2)
         boundary = options.text("boundary", secrets.token_hex(16))
@@ -94,6 +105,9 @@ class Settings:
             max_body=options.whole("max_body", 1024 * 1024, least=1),
             broadcaster=options.text("broadcaster", os.environ.get(VARIABLE, "")),
             broker=options.text("broker", os.environ.get(BROKER_VARIABLE, MEMORY)) or MEMORY,
+            pages=options.flag("pages", True),
+            public=_directory(options, options.text("public", "")),
+            status=_access(options, options.text("status", LOOPBACK)),
         )
         options.finish()
         return settings
@@ -101,9 +115,11 @@ class Settings:
     @property
     def framings(self) -> dict[str, Framing]:
         """The streams' wire formats, by the names of pushdemo.wsgi.formats."""
+        retry = round(self.retry * 1000)
         return {
             "multipart": self.multipart,
-            "sse": EventStream(round(self.retry * 1000)),
+            "sse": EventStream(retry),
+            **{kind: HtmlStream(retry, kind=kind) for kind in HtmlStream.KINDS},
             "ndjson": NdJson(),
             "relay": Relay(),
         }
@@ -113,3 +129,17 @@ class Settings:
         if self.max_threads >= 0:
             return self.max_threads
         return MAX_THREADS if multithread else 0
+
+
+def _directory(options: Options, given: str) -> str:
+    if given and not os.path.isdir(given):
+        raise options.wrong("public", given, "a directory")
+    return given
+
+
+def _access(options: Options, given: str) -> Access:
+    try:
+        return Access(given)
+    except ValueError:
+        wanted = f"{LOOPBACK}, {ANYBODY}, {NOBODY}, or networks such as 10.0.0.0/8"
+        raise options.wrong("status", given, wanted) from None

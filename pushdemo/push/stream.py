@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from pushdemo.push.channel import AHEAD, Source
+from pushdemo.push.counting import Counts
 from pushdemo.push.deliver.answer import Condition, Fallbacks, PollAnswer, StreamAnswer
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.deliver.delivery import AHEAD_PATIENCE
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.document import Document, DocumentFraming
 from pushdemo.push.encode.framing import Framing, heartbeat_of
+from pushdemo.push.encode.variants import name_of
 from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.places import Places
 from pushdemo.push.response import MakeHead
@@ -51,9 +53,17 @@ class Streams:
     """Opens streams and polls, each of which takes a place while it is open.
 
     heartbeat: seconds of silence after which a stream that holds a thread sends a heartbeat.
+    counts: what is counted.
     """
 
-    def __init__(self, broadcaster: Broadcaster, places: Places, heartbeat: float = 15.0) -> None:
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        places: Places,
+        heartbeat: float = 15.0,
+        counts: Counts | None = None,
+    ) -> None:
+        self.counts = counts or Counts()
         self.heartbeat = heartbeat
         self.broadcaster = broadcaster
         self.places = places
@@ -219,7 +229,9 @@ class Stream(_Body):
 
     def _iterate(self) -> Iterator[bytes]:
         # By way of self, so that the stream is open for as long as its iterator is.
-        yield from _Pieces(self._subscription, self._streams.heartbeat).iterate(self._watch)
+        streams = self._streams
+        pieces = _Pieces(self._subscription, streams.heartbeat, streams.counts)
+        yield from pieces.iterate(self._watch)
 
     def close(self) -> None:
         pieces, self._pieces = self._pieces, None
@@ -233,7 +245,8 @@ class Stream(_Body):
 class _Pieces:
     """What a server that cannot hand off sends of a stream, piece by piece."""
 
-    def __init__(self, subscription: Subscription, heartbeat: float) -> None:
+    def __init__(self, subscription: Subscription, heartbeat: float, counts: Counts) -> None:
+        self._counts = counts.streams(subscription.source.name, name_of(subscription.framing))
         self._source = subscription.source
         self._framing = subscription.framing
         self._resume_from = subscription.resume_from
@@ -243,6 +256,15 @@ class _Pieces:
 
     def iterate(self, watch: Watch | None) -> Iterator[bytes]:
         """Each piece, as soon as it is there."""
+        for counts in self._counts.values():
+            counts.open()
+        try:
+            yield from self._iterate(watch)
+        finally:
+            for counts in self._counts.values():
+                counts.close()
+
+    def _iterate(self, watch: Watch | None) -> Iterator[bytes]:
         source, framing = self._source, self._framing
         with watch or Watch(source) as watch:
             watch.encode(framing)
@@ -256,6 +278,8 @@ class _Pieces:
                     reached = max(reached, event.sequence)
                     if frame := self._next_frame(event):
                         yield before + frame
+                        # The server asks for what comes next, so it has sent this.
+                        self._counts[event.feed].deliver(len(frame))
                         before, due = b"", self._next_heartbeat()
                     if self._left == 0:
                         return

@@ -8,11 +8,10 @@ was under way) is given to the new one there.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import stat
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -23,6 +22,7 @@ from pushdemo.handover.server import Handler, Receiver
 from pushdemo.handover.succession import Inheritance
 from pushdemo.library import Push
 from pushdemo.push.options import ConfigError
+from pushdemo.push.private import make_private, users_directory
 from pushdemo.wsgi.incoming import Incoming
 from pushdemo.wsgi.outgoing import Outgoing
 
@@ -35,26 +35,18 @@ def default_address(host: str, port: int) -> str:
     """Where the server of a host and port has its control socket. The same for each process of a
     user that serves there."""
     name = re.sub(r"[^0-9A-Za-z.-]", "_", f"{host or 'any'}-{port}")[:60]
-    return f"unix:/tmp/pushdemo-{os.getuid()}/{name}.sock"
+    return f"unix:{users_directory()}/{name}.sock"
 
 
 def make_directory(address: str) -> None:
     """Make the directory of a default address. Raises OSError, and ConfigError where it could be
     another user's: that one would get the clients' connections."""
-    directory = os.path.dirname(socket_path(address))
     try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        status = os.lstat(directory)
-        if (
-            not stat.S_ISDIR(status.st_mode)
-            or status.st_uid != os.getuid()
-            or status.st_mode & 0o077
-        ):
-            raise ConfigError(
-                f"{directory} is no directory of this user alone: remove it, or set control ="
-                " unix:PATH in the server's section"
-            ) from None
+        make_private(Path(socket_path(address)).parent)
+    except PermissionError as error:
+        raise ConfigError(
+            f"{error}: remove it, or set control = unix:PATH in the server's section"
+        ) from None
 
 
 def _refuse(*_: Any) -> Any:

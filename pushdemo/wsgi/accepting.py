@@ -16,6 +16,7 @@ class Accepting(NamedTuple):
     """formats: the names of the formats that are allowed, best first.
     gzip: whether Accept-Encoding names it.
     images: whether Accept names images, whose bytes are compressed already.
+    ranges: the media ranges that are allowed, as they stand there, in lower case.
     prefers_image: whether an image is preferred to a page: among a browser's requests, those of an
         <img> alone have that.
     """
@@ -23,6 +24,7 @@ class Accepting(NamedTuple):
     formats: tuple[str, ...]
     gzip: bool
     images: bool
+    ranges: tuple[str, ...]
     prefers_image: bool
 
 
@@ -39,5 +41,6 @@ def accepting(accept: str | None, accept_encoding: str | None) -> Accepting:
         gzip=accept_encoding is not None
         and bool(create_accept_encoding_header(accept_encoding).acceptable_offers(["gzip"])),
         images="image/" in (accept or ""),
+        ranges=tuple(one.lower() for one, q, _, _ in header.parsed or () if q),
         prefers_image=preferred[:1] == ["image/png"],
     )

@@ -13,10 +13,21 @@ FORMATS = {
     "ndjson": "application/x-ndjson",
     "json": "application/json",
     "xml": "application/xml",
+    "html": "text/html",
     # For another pushdemo: see pushdemo.push.relay. No other client is told of it.
     "relay": "application/vnd.pushdemo.relay",
 }
-PUBLIC = tuple(name for name in FORMATS if name != "relay")
+PUBLIC = tuple(name for name in FORMATS if name not in ("relay", "html"))
+# What the value's HTML can be had as, where the feed has a template. By the query alone: these
+# media types are those of others, too.
+HTML = {
+    "htmx": "text/event-stream",
+    "turbo": "text/event-stream",
+    "datastar": "text/event-stream",
+    "fragment": "text/html",
+}
+# The value's bytes as they are, once: their media type is the value's own.
+RAW = "raw"
 LONGEST_WAIT = 600
 # The headers by which a stream is made: its format, where it resumes, who may read it, and a
 # WebSocket, of which no two are equal.

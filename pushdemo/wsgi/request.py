@@ -53,6 +53,8 @@ class StreamRequest:
     origin: of the page that asks, as a browser sends it; None for no page of another origin.
     accepts_gzip: whether the Accept-Encoding header names gzip.
     accepts_images: whether the Accept header names images. Their bytes are compressed already.
+    accept: the Accept header, and
+    ranges: the media ranges that it allows, in lower case.
     is_image: whether an <img> asks: alone among a browser's requests it prefers an image.
     upgrade: the WebSocket that it asks for; None for an ordinary response.
     """
@@ -68,6 +70,8 @@ class StreamRequest:
     origin: str | None
     accepts_gzip: bool
     accepts_images: bool
+    accept: str
+    ranges: tuple[str, ...]
     is_image: bool
     upgrade: Upgrade | None = None
 
@@ -110,6 +114,8 @@ def read(request: Request, feeds: str | None) -> StreamRequest:
         origin=request.headers.get("Origin"),
         accepts_gzip=accepts.gzip,
         accepts_images=accepts.images,
+        accept=request.headers.get("Accept", ""),
+        ranges=accepts.ranges,
         is_image=named is None and accepts.prefers_image,
         upgrade=upgrade_of(request),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple, NoReturn
@@ -18,19 +19,20 @@ from pushdemo.push.channel import Channel, Source
 from pushdemo.push.compute.payload import Blob
 from pushdemo.push.deliver.answer import Condition, Fallbacks
 from pushdemo.push.deliver.subscription import Subscription
-from pushdemo.push.encode.document import Document
+from pushdemo.push.encode.document import AS_IT_IS, FRAGMENT, Document
 from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.gzip import Gzip
-from pushdemo.push.encode.variants import images, named
+from pushdemo.push.encode.variants import form_of, images, named
 from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.engine import Engine
 from pushdemo.push.event import CannotCarry, Event
+from pushdemo.push.exposition import METRICS, NotInstalled, exposition
 from pushdemo.push.position import position_of
 from pushdemo.push.response import Headers, Response
 from pushdemo.push.shorten import shorten
 from pushdemo.push.stream import Stream, Streams, TooManyStreams, Watch
 from pushdemo.wsgi.errors import RequestError
-from pushdemo.wsgi.formats import FORMATS, PUBLIC
+from pushdemo.wsgi.formats import FORMATS, HTML, PUBLIC, RAW
 from pushdemo.wsgi.request import StreamRequest
 
 # Seconds for which a client without a value is kept waiting for the first.
@@ -96,7 +98,18 @@ class Responder:
             return WsgiResponse("204 No Content", [*self._headers, *PREFLIGHT], [])
         if asked.method not in ("GET", "HEAD"):
             raise RequestError(405, "Read this address with GET.", [("Allow", "GET, HEAD")])
+        if asked.feeds == (METRICS,):
+            return self._metrics(asked)
         return _Selection(self._engine, self._headers, asked, caller).respond()
+
+    def _metrics(self, asked: StreamRequest) -> WsgiResponse:
+        try:
+            content_type, body = exposition(self._engine.reports(), asked.accept)
+        except NotInstalled:
+            raise RequestError(
+                501, "Metrics need prometheus_client: pip install 'pushdemo[metrics]'."
+            ) from None
+        return whole(Response("200 OK", [*self._headers, ("Content-Type", content_type)], body))
 
     @staticmethod
     def _full(caller: Caller) -> str:
@@ -123,7 +136,7 @@ class _Selection:
         self._headers = headers
         self._asked = asked
         self._caller = caller
-        self._channels = self._select(engine.channels)
+        self._channels = self._select(engine.channels, engine.all_channels)
 
     @property
     def _streams(self) -> Streams:
@@ -136,7 +149,8 @@ class _Selection:
         newest = _newest(self._channels)
         if self._asked.upgrade is not None:
             return self._stream(WebSocket(self._asked.upgrade.deflate), newest)
-        name = self._asked.choose((*_formats(newest), "relay")) or self._refuse()
+        names = (*_formats(newest), "relay", *self._html)
+        name = self._asked.choose(names) or self._as_it_is(newest)
         if (retry_in := _retry_in(self._channels)) is not None:
             raise RequestError(503, _NO_VALUE, [("Retry-After", str(math.ceil(retry_in)))])
         if name == "relay" and len(self._channels) > 1:
@@ -147,10 +161,39 @@ class _Selection:
             raise RequestError(
                 400, "A single answer is of one feed: ask for each, or for a stream."
             )
-        return self._single(self._channels[0], FORMATS[name])
+        if name == "fragment":
+            return self._single(self._channels[0], Document(FRAGMENT))
+        if name == RAW:
+            return self._single(self._channels[0], Document(AS_IT_IS, ranges=self._ranges))
+        return self._single(self._channels[0], Document(FORMATS[name]))
 
-    def _select(self, channels: Mapping[str, Channel]) -> list[Channel]:
-        if not channels:
+    @property
+    def _html(self) -> tuple[str, ...]:
+        """The formats of HTML, where all feeds have it."""
+        return tuple(HTML) if all(map(self._engine.has_template, self._channels)) else ()
+
+    @property
+    def _ranges(self) -> tuple[str, ...]:
+        """Where the query names the format, the Accept header does not count."""
+        return self._asked.ranges if self._asked.format is None else ()
+
+    def _as_it_is(self, newest: Sequence[Event]) -> str:
+        """RAW, where that is asked for, or nothing that a format can do: a picture's own type."""
+        if self._asked.format not in (None, RAW):
+            self._refuse()
+        if self._asked.format is None and (not self._ranges or self._asked.accepted):
+            self._refuse()
+        try:
+            for event in newest:
+                Document(AS_IT_IS, ranges=self._ranges).response(event)
+        except CannotCarry:
+            self._refuse()
+        return RAW
+
+    def _select(
+        self, channels: Mapping[str, Channel], known: Mapping[str, Channel]
+    ) -> list[Channel]:
+        if not channels and not self._asked.feeds:
             raise RequestError(
                 404,
                 "No feed is declared: decorate a function with push.feed, or add feed.NAME ="
@@ -160,12 +203,12 @@ class _Selection:
         if not names:
             return [next(iter(channels.values()))]
         for name in names:
-            if name not in channels:
+            if name not in known:
                 raise RequestError(
                     404, f"There is no feed '{shorten(name)}'. There is: {', '.join(channels)}."
                 )
         # In the order of their declaration, so that the same feeds are always the same stream.
-        return [channel for name, channel in channels.items() if name in names]
+        return [channel for name, channel in known.items() if name in names]
 
     # An endless response
 
@@ -254,9 +297,9 @@ class _Selection:
 
     # A single answer
 
-    def _single(self, channel: Channel, content_type: str) -> WsgiResponse:
+    def _single(self, channel: Channel, document: Document) -> WsgiResponse:
         asked = self._asked
-        document = Document(content_type, tuple(self._headers))
+        document = replace(document, headers=tuple(self._headers))
         newest = channel.newest
         # A client may have what has not come to this process yet: then that is not new to it, and
         # what is here is old.
@@ -272,7 +315,10 @@ class _Selection:
         patience = asked.wait if asked.wait is not None else 0 if known else PATIENCE
         reached = 0 if newest is None else newest.sequence
         if newest is None and asked.method == "HEAD":  # it has no body to wait for
-            nothing_new = Response("200 OK", [*document.headers, ("Content-Type", content_type)])
+            described = [("Content-Type", document.content_type)]
+            if document.content_type == AS_IT_IS:
+                described = []
+            nothing_new = Response("200 OK", [*document.headers, *described])
         if not patience or asked.method == "HEAD":
             return whole(nothing_new)
         streams = self._streams
@@ -302,13 +348,20 @@ class _Selection:
                 document = document.with_header("Age", str(age))
                 document = document.with_header("Feed-Failing-Since", failing_since)
         try:
-            return whole(document.response(event))
+            response = document.response(event)
         except CannotCarry:
             self._refuse()
+        counts = self._engine.counts.streams(channel.name, form_of(document))
+        counts[channel.name].deliver(len(response.body))
+        return whole(response)
 
     # What they have in common
 
     def _refuse(self) -> NoReturn:
+        if self._asked.format in HTML and not self._html:
+            raise RequestError(
+                406, "There is no HTML of this feed: feed.NAME.template names what makes it."
+            )
         raise RequestError(406, _advice(_formats(_newest(self._channels))))
 
     def _fallbacks(self, names: list[str]) -> Fallbacks:

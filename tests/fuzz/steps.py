@@ -135,7 +135,7 @@ def request(
 def some_target(rng: Random) -> bytes:
     """A target that there is."""
     if rng.random() < 0.3:
-        return rng.choice([b"/", b"/page.js", b"/feeds.html", b"/server/feeds", b"/page.css"])
+        return rng.choice([b"/", b"/page.js", b"/seed.html", b"/server/feeds", b"/page.css"])
     return b"/server/index/%b?format=%b" % (
         rng.choice(("count", "other", "count+other")).encode(),
         rng.choice(FORMATS[:3]).encode(),

@@ -1,6 +1,6 @@
 """What a broker carries: values and statuses as bytes.
 
-    body = one line of JSON, LF, content
+    body = one line of JSON, LF, content, and of some values their HTML
 
 The line says what version it is of, and what the content is. Nodes of two releases may share a
 broker for a while, so what is of another version is refused as such, and what is unknown in a line
@@ -22,6 +22,7 @@ from pushdemo.push.compute.payload import Blob, Data, Payload, Text, payload_of,
 from pushdemo.push.event import Value
 
 VERSION = 1
+WITH_HTML = 2  # the same, and HTML after the value
 _LONGEST_HEAD = 16 * 1024
 
 
@@ -70,12 +71,19 @@ def encode_sent(sent: Sent, clock: EngineClock) -> bytes:
     if status is not None:
         head |= _said(status, clock)
     kind, content = _content(value.payload)
-    return _line(head | kind) + content
+    if value.html is None:
+        return _line(head | kind) + content
+    return (
+        _line(head | kind | {"v": WITH_HTML, "size": len(content)}) + content + value.html.encode()
+    )
 
 
 def decode_sent(body: bytes, clock: EngineClock) -> Sent:
     """Raises Unreadable."""
     head, content = _split(body)
+    html = None
+    if head["v"] == WITH_HTML:
+        content, html = _parted(head, content)
     payload = _payload(head, content)
     fresh_until = _moment(head, "fresh", clock)
     value = Value(
@@ -83,6 +91,7 @@ def decode_sent(body: bytes, clock: EngineClock) -> Sent:
         computed=_number(head, "computed"),
         took=_number(head, "took"),
         fresh_until=sys.maxsize if fresh_until is None else fresh_until,
+        html=html,
     )
     return Sent(
         value,
@@ -129,9 +138,20 @@ def _split(body: bytes) -> tuple[dict[str, Any], bytes]:
         raise Unreadable("it does not begin with a line of JSON") from None
     if not isinstance(head, dict):
         raise Unreadable("its first line is no object")
-    if head.get("v") != VERSION:
+    if head.get("v") not in (VERSION, WITH_HTML):
         raise OtherVersion(f"it is of version {head.get('v')!r:.20}, and {VERSION} is known here")
     return head, body[end + 1 :]
+
+
+def _parted(head: dict[str, Any], content: bytes) -> tuple[bytes, str]:
+    """The value's content, and its HTML."""
+    size = head.get("size")
+    if type(size) is not int or not 0 <= size <= len(content):
+        raise Unreadable("its size is not that of its value")
+    try:
+        return content[:size], content[size:].decode()
+    except UnicodeDecodeError:
+        raise Unreadable("its HTML is not UTF-8") from None
 
 
 def _content(payload: Payload) -> tuple[dict[str, str], bytes]:

@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from pushdemo.lib.memoize import Memorized
+from pushdemo.push.compute import template as templates
 from pushdemo.push.compute.executor import Executor, InProcess, InThread
 from pushdemo.push.compute.feed import Feed
 from pushdemo.push.compute.origin import Origin
+from pushdemo.push.compute.template import Template
 from pushdemo.push.options import ConfigError, Options
 
 # A stream's address names several feeds as a+b, and in an event stream an event's type is its
-# feed's name, where some have a meaning already.
-_NAME = re.compile(r"[^\s+/?#]+")
+# feed's name, where some have a meaning already. Names with a tilde are pushdemo's own: see
+# pushdemo.push.status.
+_NAME = re.compile(r"(?!~)[^\s+/?#]+")
 _RESERVED = ("error", "message", "open", "reset")
 
 # What a feed is declared as whose values come from outside.
@@ -41,6 +44,7 @@ class Declaration:
     make_executor: makes what runs the function; None for a feed whose values come from elsewhere.
     origin: where the events of a relay come from; None for other feeds.
     history: how many events are kept for clients that come back.
+    template: makes HTML of a value; None where there is none.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Declaration:
     repeat: bool = True
     timeout: float = 300.0
     origin: Origin | None = None
+    template: Template | None = None
 
     @property
     def is_pushed(self) -> bool:
@@ -68,6 +73,7 @@ class Declaration:
             duration=self.duration,
             repeat=self.repeat,
             timeout=self.timeout,
+            template=self.template,
         )
 
 
@@ -99,12 +105,13 @@ def declared_in(section: Mapping[str, str], name: str) -> Declaration:
     return computed(name, function, options, path=path, arguments=arguments)
 
 
-def pushed(name: str, options: Options) -> Declaration:
+def pushed(name: str, options: Options, template: Template | None = None) -> Declaration:
     """A feed whose values are published. Raises ConfigError."""
     check_name(name)
     history = options.whole("history", 1, least=1)
+    template = template or _template(name, options)
     options.finish()
-    return Declaration(name, None, history=history)
+    return Declaration(name, None, history=history, template=template)
 
 
 def relayed(name: str, url: str, options: Options, headers: Mapping[str, str]) -> Declaration:
@@ -125,11 +132,13 @@ def computed(
     *,
     path: str,
     arguments: Mapping[str, str],
+    template: Template | None = None,
 ) -> Declaration:
     """A feed whose values a function computes. Raises ConfigError.
 
     path: `package.module:function`, by which another process finds the function.
     arguments: what it is called with.
+    template: of its values, where that is no file that an option names.
     """
     check_name(name)
     history = options.whole("history", 1, least=1)
@@ -141,6 +150,7 @@ def computed(
     # for something else for most of their time: that is what somebody who reads no documentation
     # expects. Where it is wrong, the log says so (see InThread).
     where = options.choice("executor", "thread", ("thread", "process"))
+    template = template or _template(name, options)
     options.finish()
     return Declaration(
         name,
@@ -150,16 +160,28 @@ def computed(
         duration=duration,
         repeat=repeat,
         timeout=timeout,
+        template=template,
     )
 
 
-def decorated(name: str, function: Callable[..., object], options: Options) -> Declaration:
+def decorated(
+    name: str,
+    function: Callable[..., object],
+    options: Options,
+    template: Template | None = None,
+) -> Declaration:
     """A feed whose values a function computes that is at hand, and takes no arguments. Raises
     ConfigError."""
     called = getattr(function, "__qualname__", type(function).__qualname__)
     check_function(f"feed.{name}:", called, function)
     module = getattr(function, "__module__", type(function).__module__)
-    return computed(name, function, options, path=f"{module}:{called}", arguments={})
+    path = f"{module}:{called}"
+    return computed(name, function, options, path=path, arguments={}, template=template)
+
+
+def _template(name: str, options: Options) -> Template | None:
+    path = options.text("template", "")
+    return templates.of_file(f"feed.{name}.template", path) if path else None
 
 
 def check_name(name: str) -> None:
@@ -167,7 +189,7 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise ConfigError(
             f"feed.{name}: a feed cannot have this name; one without spaces, + and /, that is none"
-            f" of {', '.join(_RESERVED)}, can"
+            f" of {', '.join(_RESERVED)} and begins without ~, can"
         )
 
 

@@ -33,6 +33,7 @@ from pushdemo.push.broker.leading import Alone, Leader
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.feed import SECOND, Feed
 from pushdemo.push.compute.threads import Task, Threads
+from pushdemo.push.counting import Counts, FeedCounts
 from pushdemo.push.event import Value
 from pushdemo.push.failure import Failure, failure_of
 from pushdemo.push.gate import Gate, Gone
@@ -60,13 +61,14 @@ class Publisher:
     """The timetable's thread, which sleeps until the next beat or until it is woken.
 
     gate: all that it publishes goes through it.
+    counts: what is counted.
     """
 
-    def __init__(self, gate: Gate | None = None) -> None:
+    def __init__(self, gate: Gate | None = None, counts: Counts | None = None) -> None:
         self._gate = gate or Gate()
         self._threads = Threads()
         self._errands = Threads(name="pushdemo-errand", steps_back=False)
-        self._timetable = Timetable(execute=self._threads.run, wake=self._wake)
+        self._timetable = Timetable(execute=self._threads.run, wake=self._wake, counts=counts)
         self._wakeup = Wakeup()
         self._loop = Loop("pushdemo-publisher", self._turn)
 
@@ -142,6 +144,7 @@ class Timetable:
     wake: called when a feed was called, in whatever thread did that.
     clock: monotonic nanoseconds.
     random: from 0 to 1, for the jitter of retries.
+    counts: what is counted.
     """
 
     def __init__(
@@ -151,7 +154,9 @@ class Timetable:
         wake: Task,
         clock: Callable[[], int] = time.monotonic_ns,
         random: Callable[[], float] = random.random,
+        counts: Counts | None = None,
     ) -> None:
+        self._counts = counts or Counts()
         self._random = random
         self._execute = execute
         self._wake = wake
@@ -171,7 +176,8 @@ class Timetable:
         make_leader: makes what decides whether this process is the one that runs it; by default
             there is no other.
         """
-        beat = _Beat(feed, channel, self._execute, self._call, self._random, make_leader)
+        counts = self._counts.feed(feed.name)
+        beat = _Beat(feed, channel, self._execute, self._call, self._random, counts, make_leader)
         self._beats.append(beat)
         channel.on_watched = beat.leader.begin
         if channel.watched:
@@ -244,8 +250,10 @@ class _Beat:
         execute: Callable[[Task], None],
         call: Callable[[_Beat], None],
         random: Callable[[], float],
+        counts: FeedCounts,
         make_leader: MakeLeader | None = None,
     ) -> None:
+        self._counts = counts
         self._random = random
         self._feed = feed
         self._channel = channel
@@ -385,18 +393,23 @@ class _Beat:
 
     def _look_at(self, computation: _Computation, now: int) -> None:
         if computation.outcome is not None:
-            self._computation = None
-            self._took = now - computation.began
+            self._end(now - computation.began)
             if isinstance(computation.outcome, Value):
                 self._succeed(computation.outcome, computation.beat)
             else:
                 self._fail(computation.outcome, computation.beat)
         elif now >= computation.deadline:
-            self._computation = None
-            self._took = now - computation.began
+            self._end(now - computation.began)
             self._abandoned.append(computation)
             self._feed.abandon()
             self._fail(self._timed_out(), now)
+
+    def _end(self, took: int) -> None:
+        """The computation under way is not any more."""
+        self._computation = None
+        self._took = took
+        self._counts.computations += 1
+        self._counts.seconds += took / SECOND
 
     def _timed_out(self) -> Failure:
         seconds = self._feed.timeout / SECOND
@@ -424,6 +437,7 @@ class _Beat:
 
     def _fail(self, failure: Failure, beat: int) -> None:
         self._failures += 1
+        self._counts.failures += 1
         if self._failing_since is None:
             self._failing_since = time.time()
         # After the first failure it is tried on the next beat, then on ever later ones; and the

@@ -12,10 +12,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from pushdemo.push.channel import Missed, Source
+from pushdemo.push.counting import Counts
 from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.framing import Framing
+from pushdemo.push.encode.variants import name_of
 from pushdemo.push.encode.websocket import WebSocket
 from pushdemo.push.event import Event, FeedStatus
 from pushdemo.push.position import Position
@@ -40,10 +42,14 @@ class Subscriber:
     owes_since: when it was first seen to owe an acknowledgement and to have come no further, in
         seconds of the clock; None while it owes none.
     taken: the bytes that it had acknowledged then, or when it was blocked.
+    since: when it came, in seconds of the clock.
+    before: how many events all others of its audience had been sent when its stream began, less
+        those that it was sent then; and those that it has skipped.
     """
 
-    __slots__ = ("answer", "audience", "heard", "known", "limit", "on_close", "owes_since",
-                 "reached", "reply", "rest", "resume_from", "seat", "sock", "taken")  # fmt: skip
+    __slots__ = ("answer", "audience", "before", "heard", "known", "limit", "on_close",
+                 "owes_since", "reached", "reply", "rest", "resume_from", "seat", "since", "sock",
+                 "taken")  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +73,16 @@ class Subscriber:
         self.seat = -1
         self.owes_since: float | None = None
         self.taken = 0
+        self.since = 0.0
+        self.before: int | None = None  # until its stream begins
+
+    @property
+    def events(self) -> int:
+        """How many it was sent."""
+        if self.audience is None or self.before is None:
+            return 0
+        behind = self.audience.reached - self.reached if self.seat < 0 else 0
+        return max(0, self.audience.sent_events - self.before - behind)
 
     def awaits(self, event: Event) -> bool:
         """Whether it waits for an event such as this one: for one that is new to it."""
@@ -89,17 +105,23 @@ class Audience:
     waiting: the clients whose response has not begun, and when each is to begin without an event.
     members: how many clients there are in all.
     sent: when something was last sent to all, in seconds of the clock.
+    sent_events: how many events there were.
     told: the number of the last status of each feed that all were told of.
+    counts: what is counted of its streams, by the name of the feed; and
+    clients: of its clients.
     """
 
     __slots__ = (
         "_news",
+        "clients",
+        "counts",
         "framing",
         "limited",
         "members",
         "reached",
         "ready",
         "sent",
+        "sent_events",
         "source",
         "tell",
         "told",
@@ -112,15 +134,20 @@ class Audience:
         framing: Framing,
         note: Callable[[Audience], None],
         now: float,
-        senders: int = 1,
+        senders: int,
+        counts: Counts,
     ) -> None:
         self.source = source
         self.framing = framing
+        form = name_of(framing)
+        self.counts = counts.streams(source.name, form)
+        self.clients = counts.of_format(form)
         self.ready: Recipients[Subscriber] = Recipients(senders)
         self.limited: Recipients[Subscriber] = Recipients()
         self.waiting: dict[Subscriber, float] = {}
         self.members = 0
         self.sent = now
+        self.sent_events = 0
         self._news = False  # the source has told of some, which have not been looked at
 
         def tell() -> None:  # the source's listener, in the publisher's thread
@@ -138,12 +165,18 @@ class Audience:
         """The news are looked at from now on: the source tells again of any that come."""
         self._news = False
 
+    def note(self, event: Event, clients: int, size: int) -> None:
+        """So many clients were sent an event, of so many bytes."""
+        self.counts[event.feed].deliver(size, clients)
+
     def leave(self, subscriber: Subscriber) -> None:
         """A member that is not blocked, or was, goes."""
         if subscriber.seat >= 0:
             self.recipients(subscriber).remove(subscriber)
         self.waiting.pop(subscriber, None)
         self.members -= 1
+        for counts in self.counts.values():
+            counts.close()
 
     def recipients(self, subscriber: Subscriber) -> Recipients[Subscriber]:
         """Those that a member is among, or will be."""
@@ -195,11 +228,17 @@ class Audiences:
     note: called with an audience when its source has news, in the publisher's thread.
     clock: monotonic seconds.
     senders: how many threads send to the clients of one.
+    counts: what is counted.
     """
 
     def __init__(
-        self, note: Callable[[Audience], None], clock: Callable[[], float], senders: int = 1
+        self,
+        note: Callable[[Audience], None],
+        clock: Callable[[], float],
+        senders: int,
+        counts: Counts,
     ) -> None:
+        self._counts = counts
         self._senders = senders
         self._note = note
         self._clock = clock
@@ -213,11 +252,17 @@ class Audiences:
         source, framing = newcomers.subscription.source, newcomers.subscription.framing
         audience = self._audiences.get((source, framing))
         if audience is None:
-            audience = Audience(source, framing, self._note, self._clock(), self._senders)
+            audience = Audience(
+                source, framing, self._note, self._clock(), self._senders, self._counts
+            )
             self._audiences[source, framing] = audience
         audience.members += len(newcomers.subscribers)
+        for counts in audience.counts.values():
+            counts.open(len(newcomers.subscribers))
+        now = self._clock()  # once: all of them have the same
         for subscriber in newcomers.subscribers:
             subscriber.audience = audience
+            subscriber.since = now
         return audience
 
     def leave(self, subscriber: Subscriber) -> None:

@@ -35,9 +35,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from pushdemo.push.channel import Source
+from pushdemo.push.counting import Counts
 from pushdemo.push.deliver.answer import Answer
 from pushdemo.push.deliver.audience import Audience, Audiences, Newcomers, Subscriber
-from pushdemo.push.deliver.connections import Connections
+from pushdemo.push.deliver.connections import FAILED, Connections
 from pushdemo.push.deliver.continuation import Arriving, Departing, depart
 from pushdemo.push.deliver.delivery import Delivery
 from pushdemo.push.deliver.draining import Draining, come_back_in
@@ -67,6 +68,7 @@ class Broadcaster:
     retry: seconds after which clients should come back then, each a little earlier or later.
     clock: monotonic seconds.
     gate: new clients come through it.
+    counts: what is counted.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Broadcaster:
         retry: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
         gate: Gate | None = None,
+        counts: Counts | None = None,
     ) -> None:
+        self._counts = counts or Counts()
         self._gate = gate or Gate()
         self._forward: Forward | None = None
         self._standstill = Standstill()
@@ -91,7 +95,7 @@ class Broadcaster:
         self._send_timeout = send_timeout
         self._heartbeat = heartbeat
         self._clock = clock
-        self._audiences = Audiences(self._note_news, clock, senders)
+        self._audiences = Audiences(self._note_news, clock, senders, self._counts)
         # When an audience may have been silent for too long, at the earliest: an event to it does
         # not change this, or each event would have to look at all audiences.
         self._silence = math.inf
@@ -246,6 +250,8 @@ class Broadcaster:
         forward: gives that process a client which comes now. Raises nothing.
         """
         self._forward = forward
+        if self._started:
+            self._connections.lives.go_on_elsewhere()
         self._standstill.end()
         self.close()  # of copies: the connections stay open
 
@@ -279,7 +285,7 @@ class Broadcaster:
             self._connections = Connections(
                 self._watched, self._audiences, self._send_timeout, self._clock
             )
-            self._delivery = Delivery(self._connections, self._clock)
+            self._delivery = Delivery(self._connections, self._clock, self._counts)
             self._started = True
             atexit.register(self.stop)
 
@@ -414,7 +420,7 @@ class Broadcaster:
             except BaseException:  # of another thread's making: it says nothing about them
                 for subscriber in newcomers.subscribers:
                     if not self._is_served(subscriber):
-                        self._connections.drop(subscriber)
+                        self._connections.drop(subscriber, FAILED)
                 raise
 
     def _is_served(self, subscriber: Subscriber) -> bool:

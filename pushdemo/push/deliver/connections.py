@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from pushdemo.push.deliver.audience import Audiences, Subscriber
+from pushdemo.push.deliver.lives import Lives
 from pushdemo.push.deliver.roll_call import RollCall, suspect
 from pushdemo.push.deliver.sockets import receive
 from pushdemo.push.deliver.watched import READ, WRITE, Watched
@@ -25,6 +26,15 @@ CHATTER = 4096
 LINGER = 2.0
 
 BOTH = READ | WRITE
+
+# Why a stream ended, for the log.
+LEFT = "the client closed it"
+BROKEN = "the connection broke"
+SLOW = "the client took nothing"
+TALKS = "the client sent what it should not"
+DONE = "complete"
+STOPS = "the server stops"
+FAILED = "an error"
 
 
 class Connections:
@@ -47,6 +57,7 @@ class Connections:
         self._audiences = audiences
         self._send_timeout = send_timeout
         self._clock = clock
+        self.lives = Lives(clock)
         self._roll_call = RollCall(self.everybody, send_timeout)
         self._blocked: dict[Subscriber, None] = {}  # in the order in which they were
         # Those that were told that their stream ends, and have not said so themselves; and when
@@ -97,7 +108,7 @@ class Connections:
         if received is None:
             return b""
         if not received or len(received) == CHATTER:
-            self.drop(subscriber)
+            self.drop(subscriber, TALKS if received else LEFT)
             return b""
         return received
 
@@ -113,6 +124,7 @@ class Connections:
         subscriber.reached = reached
         subscriber.audience.recipients(subscriber).remove(subscriber)
         self._blocked[subscriber] = None
+        subscriber.audience.clients.slow += 1
         if subscriber.owes_since is None:
             suspect(subscriber, self._clock())
         self._watched.modify(subscriber.sock, BOTH, subscriber)
@@ -144,25 +156,27 @@ class Connections:
         for subscriber, deadline in list(self._lingering.items()):
             if now < deadline:
                 break
-            self.drop(subscriber)
+            self.drop(subscriber, DONE)
         if now >= self._roll_call.due:
             for subscriber in self._roll_call.call(now):
-                log.info("a client took nothing for %g s and was dropped", self._send_timeout)
-                self.drop(subscriber)
+                if subscriber.audience is not None:
+                    subscriber.audience.clients.dropped += 1
+                self.drop(subscriber, f"{SLOW} for {self._send_timeout:g} s")
 
     def fail(self, subscribers: Sequence[Subscriber], error: Exception) -> None:
         """Drop the clients for which something went wrong."""
         log.error("clients are dropped (%d) after an error that there should not have been: %s",
                   len(subscribers), failure_of(error))  # fmt: skip
         for subscriber in subscribers:
-            self.drop(subscriber)
+            self.drop(subscriber, FAILED)
 
-    def drop(self, subscriber: Subscriber) -> None:
-        """Close a client's connection, whatever its state is. Raises nothing."""
+    def drop(self, subscriber: Subscriber, why: str) -> None:
+        """Close a client's connection, whatever its state is. Raises nothing. why: for the log."""
         if subscriber.sock.fileno() < 0:
             return  # dropped before, in this same turn
         with contextlib.suppress(KeyError, ValueError, OSError):  # it was never registered
             self._watched.unregister(subscriber.sock)
+        self._note_end(subscriber, why)
         subscriber.sock.close()
         self._blocked.pop(subscriber, None)
         self._lingering.pop(subscriber, None)
@@ -172,7 +186,13 @@ class Connections:
         except Exception as error:
             log.error("the end of a client's stream: %s", failure_of(error))
 
+    def _note_end(self, subscriber: Subscriber, why: str) -> None:
+        try:
+            self.lives.end(subscriber, why)
+        except Exception as error:  # the log's, for one
+            log.debug("the end of a stream is not in the log: %s", failure_of(error))
+
     def drop_all(self) -> None:
         """Drop all clients."""
         for subscriber in self.everybody():
-            self.drop(subscriber)
+            self.drop(subscriber, STOPS)

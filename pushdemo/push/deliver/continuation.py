@@ -150,6 +150,9 @@ class Arriving:
         answer: Answer | None = None,
     ) -> list[Subscriber]:
         some = [Subscriber(sock, answer, subscription, self._on_close) for sock in socks]
-        self._audiences.admit(Newcomers(some, subscription))
+        audience = self._audiences.admit(Newcomers(some, subscription))
+        if answer is None:
+            for subscriber in some:
+                subscriber.before = audience.sent_events
         self.members += some
         return some

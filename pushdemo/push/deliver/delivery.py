@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from pushdemo.push.channel import AHEAD, Missed
+from pushdemo.push.counting import Counts
 from pushdemo.push.deliver.answer import Continuation
 from pushdemo.push.deliver.audience import Audience, Subscriber, by_answer
-from pushdemo.push.deliver.connections import Connections
+from pushdemo.push.deliver.connections import BROKEN, DONE, LEFT, STOPS, TALKS, Connections
 from pushdemo.push.deliver.recipients import Recipients
 from pushdemo.push.encode.framing import Framing, heartbeat_of
 from pushdemo.push.event import Event
@@ -32,6 +35,15 @@ AHEAD_PATIENCE = 15.0
 ALL = slice(None)  # seats
 
 
+class _Sent(NamedTuple):
+    """blocked: the clients that are still to be sent some of it.
+    missed: how many are not: they skip it, or are gone.
+    """
+
+    blocked: list[Subscriber]
+    missed: int
+
+
 class Delivery:
     """See the module.
 
@@ -39,7 +51,10 @@ class Delivery:
         clock.
     """
 
-    def __init__(self, connections: Connections, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, connections: Connections, clock: Callable[[], float], counts: Counts
+    ) -> None:
+        self._counts = counts
         self._connections = connections
         self._clock = clock
         self.due = math.inf
@@ -79,13 +94,19 @@ class Delivery:
         """Send the source's new events."""
         for event in audience.source.since(audience.reached):
             before, audience.reached = audience.reached, event.sequence
+            audience.sent_events += 1
             head = audience.framing.reset if event.breaks else b""
             # The publisher's thread may not have encoded it yet. Those that are blocked go on with
             # the newest event, and do not need the frame of this one.
             if audience.takes and (frame := event.frame(audience.framing)):
                 # Without a frame there is silence, which heartbeats are to fill.
                 audience.sent = self._clock()
-                self._send(audience.ready, ALL, head + frame, event.sequence, skip=before)
+                asked = len(audience.ready)
+                sent = self._send(audience.ready, ALL, head + frame, event.sequence, skip=before)
+                delivered = asked - sent.missed
+                audience.note(event, delivered, len(frame))
+                latency = self._counts.feed(event.feed).latency
+                latency.observe(time.monotonic() - event.made, delivered)
             for subscriber in audience.limited[ALL]:
                 seat = slice(subscriber.seat, subscriber.seat + 1)
                 self._deliver(audience, audience.limited, seat, event, head)
@@ -145,12 +166,12 @@ class Delivery:
         if self._connections.is_lingering(subscriber):
             # What was under way when we closed is not answered (RFC 6455, section 5.5.1).
             if heard.ends:
-                self._connections.drop(subscriber)
+                self._connections.drop(subscriber, DONE)
             return
         audience = subscriber.audience
         begun = subscriber.answer is None or isinstance(subscriber.answer, Continuation)
         if audience is None or not begun:  # it may not speak before us
-            self._connections.drop(subscriber)
+            self._connections.drop(subscriber, TALKS)
             return
         if subscriber.seat < 0:
             self._hear_blocked(subscriber, heard)
@@ -163,7 +184,7 @@ class Delivery:
         if heard.resume_from is not None:
             subscriber.resume_from = heard.resume_from
         if heard.ends or len(subscriber.reply) > MOST_REPLY:
-            self._connections.drop(subscriber)
+            self._connections.drop(subscriber, LEFT if heard.ends else TALKS)
 
     def _hear_ready(self, audience: Audience, subscriber: Subscriber, heard: Heard) -> None:
         recipients = audience.recipients(subscriber)
@@ -173,7 +194,7 @@ class Delivery:
         if heard.ends and subscriber.seat >= 0 and not heard.closed:
             self._connections.linger(subscriber)
         elif heard.ends:
-            self._connections.drop(subscriber)
+            self._connections.drop(subscriber, LEFT)
         elif heard.resume_from is not None:
             if subscriber.seat < 0:
                 subscriber.resume_from = heard.resume_from
@@ -221,7 +242,7 @@ class Delivery:
         if said:
             with contextlib.suppress(OSError):  # it takes nothing, or is gone
                 subscriber.sock.send(said)
-        self._connections.drop(subscriber)
+        self._connections.drop(subscriber, STOPS)
 
     def resume(self, subscriber: Subscriber) -> None:
         """A blocked client's socket can be written to: send the rest of its frame, and then what
@@ -252,7 +273,13 @@ class Delivery:
                 missed, head = audience.source.state(), audience.framing.reset
             else:
                 missed, head = resumed, b""
-        self._go_on(audience, recipients, seat, audience.sent_of(missed), head)
+        events = audience.sent_of(missed)
+        if resume_from is None:
+            skipped = max(0, audience.reached - subscriber.reached - len(events))
+            audience.clients.skipped += skipped
+            if subscriber.before is not None:
+                subscriber.before += skipped
+        self._go_on(audience, recipients, seat, events, head)
 
     def _fail_waiting(self, audience: Audience) -> None:
         """The feed fails: there is no first value to wait for. A client that waits for a newer
@@ -295,7 +322,9 @@ class Delivery:
             events = []
         elif one.resume_from is not None and not resumed:
             data += audience.framing.reset
+        before = audience.sent_events - len(events)
         for subscriber in subscribers:
+            subscriber.before = before
             subscriber.answer = subscriber.resume_from = None
             audience.waiting.pop(subscriber, None)
             if not beginning.goes_on:
@@ -347,16 +376,22 @@ class Delivery:
             clients = recipients[seats]
             if clients and frame:
                 frame = self._count(clients, audience.framing, frame)
-            blocked = self._send(recipients, seats, head + frame, event.sequence)
+            sent = self._send(recipients, seats, head + frame, event.sequence)
+            if frame:
+                audience.note(event, len(clients) - sent.missed, len(frame))
             self._end(clients)
-            return blocked
+            return sent.blocked
         blocked = []
         if head and len(frame) > SMALL:
             # Not joined to the head: a client that blocks would keep a copy of the frame, and not
             # just a view of the one that all share.
-            blocked = self._send(recipients, seats, head, event.sequence - 1)
+            blocked = self._send(recipients, seats, head, event.sequence - 1).blocked
             head = b""
-        return blocked + self._send(recipients, seats, head + frame, event.sequence)
+        asked = len(range(*seats.indices(len(recipients))))
+        sent = self._send(recipients, seats, head + frame, event.sequence)
+        if frame:
+            audience.note(event, asked - sent.missed, len(frame))
+        return blocked + sent.blocked
 
     @staticmethod
     def _count(clients: list[Subscriber], framing: Framing, frame: bytes) -> bytes:
@@ -372,7 +407,7 @@ class Delivery:
         for subscriber in clients:
             if subscriber.limit == 0 and subscriber.seat >= 0:
                 if subscriber.heard is None:
-                    self._connections.drop(subscriber)
+                    self._connections.drop(subscriber, DONE)
                 else:
                     self._connections.linger(subscriber)
 
@@ -390,23 +425,24 @@ class Delivery:
         reached: int,
         *,
         skip: int | None = None,
-    ) -> list[Subscriber]:
+    ) -> _Sent:
         """Send some clients the same bytes. What this method does is paid once; for each client
         there is a `send`, and nothing else.
 
         reached: the number of the last event that they have when they have this.
         skip: that of a client that cannot take any of it, and need not. Without it, a client must
             have all of it.
-
-        Returns the clients that are blocked.
         """
         blocked = []
+        missed = 0
         for subscriber, sent in recipients.send(data, seats):
             if sent < 0:
-                self._connections.drop(subscriber)
+                missed += 1
+                self._connections.drop(subscriber, BROKEN)
             elif sent == 0 and skip is not None:
+                missed += 1
                 self._connections.block(subscriber, b"", skip)
             else:
                 self._connections.block(subscriber, memoryview(data)[sent:], reached)
                 blocked.append(subscriber)
-        return blocked
+        return _Sent(blocked, missed)

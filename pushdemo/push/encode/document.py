@@ -1,27 +1,32 @@
-"""A single value as a complete response: `application/json` or `application/xml`."""
+"""A single value as a complete response: `application/json`, `application/xml`, or as it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from pushdemo.push.compute.payload import Blob
+from pushdemo.push.compute.payload import Blob, Data, Payload, Text
 from pushdemo.push.encode.json import json_of
 from pushdemo.push.encode.xml import xml_message
 from pushdemo.push.event import CannotCarry, Event, FeedStatus
 from pushdemo.push.response import MakeHead, Response
+
+FRAGMENT = "text/html; charset=utf-8"  # of a document that is a value's HTML
+AS_IT_IS = "*/*"  # the content type of a document whose values have their own
 
 
 @dataclass(frozen=True)
 class Document:
     """What a response to a request for a single value looks like.
 
-    content_type: `application/json` or `application/xml`.
+    content_type: `application/json`, `application/xml`, FRAGMENT or AS_IT_IS.
     headers: the headers that the response has in addition.
+    ranges: of a value as it is, the media ranges that the client accepts; none for any.
     """
 
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
+    ranges: tuple[str, ...] = ()
 
     def with_header(self, name: str, value: str) -> Document:
         """The same with one more header."""
@@ -29,21 +34,43 @@ class Document:
 
     def response(self, event: Event) -> Response:
         """The event as a response (RFC 9110; the event's id is the ETag). Raises CannotCarry."""
-        payload = event.value.payload
-        if isinstance(payload, Blob):
-            raise CannotCarry
-        if self.content_type == "application/json":
-            body = json_of(event).encode() + b"\n"
-        else:
-            body = xml_message(payload)
+        content_type, body = self._content(event)
         headers = [
-            ("Content-Type", self.content_type),
+            ("Content-Type", content_type),
             ("ETag", event.etag),
             ("Last-Modified", formatdate(event.value.computed, usegmt=True)),
             ("Server-Timing", f"compute;dur={event.value.took * 1000:.3f}"),
             *self.headers,
         ]
         return Response("200 OK", headers, body)
+
+    def _content(self, event: Event) -> tuple[str, bytes]:
+        payload = event.value.payload
+        if self.content_type == AS_IT_IS:
+            return self._as_it_is(payload)
+        if self.content_type == FRAGMENT:
+            if event.value.html is None:
+                raise CannotCarry
+            return FRAGMENT, event.value.html.encode()
+        if isinstance(payload, Blob):
+            raise CannotCarry
+        if self.content_type == "application/json":
+            return self.content_type, json_of(event).encode() + b"\n"
+        return self.content_type, xml_message(payload)
+
+    def _as_it_is(self, payload: Payload) -> tuple[str, bytes]:
+        match payload:
+            case Text(text):
+                content_type, body = "text/plain; charset=utf-8", text.encode()
+            case Data(json):
+                content_type, body = "application/json", json.encode()
+            case Blob(body, content_type):
+                pass
+        essence = content_type.partition(";")[0].strip().lower()
+        wanted = {essence, f"{essence.partition('/')[0]}/*", "*/*"}
+        if self.ranges and wanted.isdisjoint(self.ranges):
+            raise CannotCarry
+        return content_type, body
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pushdemo.push.encode.document import DocumentFraming
 from pushdemo.push.encode.event_stream import EventStream
 from pushdemo.push.encode.framing import Framing
 from pushdemo.push.encode.gzip import Gzip
+from pushdemo.push.encode.html_stream import HtmlStream
 from pushdemo.push.encode.image import Images
 from pushdemo.push.encode.multipart import Multipart
 from pushdemo.push.encode.ndjson import NdJson
@@ -203,6 +204,7 @@ VOCABULARY = Vocabulary(
     {
         Framing: (
             EventStream,
+            HtmlStream,
             NdJson,
             Relay,
             Multipart,
