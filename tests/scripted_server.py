@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pushdemo.push.compute.declaration import Declaration
-from pushdemo.wsgi.page import dashboard, seed_page
+from pushdemo.wsgi.page import Page, dashboard, seed_page
 
 PAGES = Path(__file__).with_name("pages")
 PUBLIC = Path(__file__).parents[1] / "pushdemo" / "public"
@@ -115,12 +115,15 @@ CLOCK = Declaration("clock", _never, interval=5.0, duration=5.0, repeat=False)
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """declared: the feeds that the pages are to show. They keep no beat, unless a test says so."""
+    """declared: the feeds that the pages are to show. They keep no beat, unless a test says so.
+    pages: others, by their path.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.declared: list[Declaration] = [CLOCK]
+        self.pages: dict[str, Page] = {}
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.exchanges: list[Exchange] = []  # all that were ever begun
@@ -165,9 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        pages = {"/": dashboard, "/seed.html": seed_page}
-        if self.path in pages:
-            page = pages[self.path](self.server.declared, "./")
+        page = self._page()
+        if page is not None:
             self._send(page.html.encode(), dict(page.headers))
             return
         name = self.path.strip("/")
@@ -182,6 +184,14 @@ class _Handler(BaseHTTPRequestHandler):
         exchange = Exchange(self)
         self.server.begin(exchange)
         exchange.finished.wait()
+
+    def _page(self) -> Page | None:
+        declared = self.server.declared
+        if self.path == "/":
+            return dashboard(declared, "./")
+        if self.path == "/seed.html":
+            return seed_page(declared, "./")
+        return self.server.pages.get(self.path)
 
     def _send_file(self, path: Path) -> None:
         content_type = mimetypes.guess_type(path)[0] or "text/plain"

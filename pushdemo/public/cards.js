@@ -5,6 +5,7 @@
  * The server has put the cards into the page (see the server's page.py): elements with
  *
  *     data-feed      the feed's name
+ *     data-made      how its values are made: computed, published or relayed
  *     data-interval  seconds between two beats, and
  *     data-duration  seconds for which a value is good; both empty where values come from elsewhere
  *     data-repeats   "true" where each beat sends something
@@ -37,6 +38,7 @@
   class Card {
     #element;
     #name;
+    #made; // computed, published or relayed
     #interval;
     #duration;
     #repeats;
@@ -49,7 +51,8 @@
     #picture = null;
 
     constructor(section) {
-      const { feed, interval, duration, repeats } = section.dataset;
+      const { feed, made, interval, duration, repeats } = section.dataset;
+      this.#made = made;
       this.#element = section;
       this.#name = feed;
       this.#interval = Number(interval) * 1_000;
@@ -187,16 +190,15 @@
       if (this.#computed === null) return '';
       const took = Number(this.#figures.took ?? 0);
       const within = took >= 0.001 ? ` in ${took < 1 ? `${Math.round(took * 1_000)} ms` : `${took.toFixed(1)} s`}` : '';
-      return `computed ${age(this.#computed, now)} ago${within}`;
+      return `${this.#made === 'published' ? 'published' : 'computed'} ${age(this.#computed, now)} ago${within}`;
     }
 
     #sharedWords() {
-      const { watchers, values, deliveries, kind } = this.#figures;
+      const { watchers, values, deliveries } = this.#figures;
       if (watchers === undefined) return '';
-      const made = { computed: 'computed', pushed: 'published', relayed: 'relayed' }[kind];
       const watched = `watched by ${formatted(Number(watchers), 0)}`;
-      if (values === '0') return `${watched}; nothing ${made} yet`;
-      return `${watched}; ${made} ${times(values)}, delivered ${times(deliveries)}`;
+      if (values === '0') return `${watched}; nothing ${this.#made} yet`;
+      return `${watched}; ${this.#made} ${times(values)}, delivered ${times(deliveries)}`;
     }
   }
 

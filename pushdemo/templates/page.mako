@@ -32,21 +32,22 @@ ${next.body()}
 <%def name="attributes()"></%def>\
 <%def name="kind()">wide</%def>\
 <%def name="connection()">\
-<p id="state" data-state="connecting"><span role="status" id="status">Connecting</span> <span id="countdown"></span></p>
+<p id="state" data-state="unknown"><span role="status" id="status"></span> <span id="countdown"></span></p>
 <p id="announcer" class="unseen" role="status"></p>
 </%def>\
+<%def name="made(feed)">${"computed" if feed.make_executor is not None else "published" if feed.is_pushed else "relayed"}</%def>\
 <%def name="number(seconds)">${"" if seconds is None else "%g" % seconds}</%def>\
 <%def name="card(feed, level, link=None, newest=None, first=False)">\
 <%
     computed = feed.make_executor is not None
     repeats = computed and feed.repeat
 %>\
-<section class="card" aria-label="${feed.name}" data-feed="${feed.name}" data-interval="${number(feed.interval if computed else None)}" data-duration="${number(feed.duration if computed else None)}" data-repeats="${'true' if repeats else 'false'}">
+<section class="card" aria-label="${feed.name}" data-feed="${feed.name}" data-made="${made(feed)}" data-interval="${number(feed.interval if computed else None)}" data-duration="${number(feed.duration if computed else None)}" data-repeats="${'true' if repeats else 'false'}">
 <header>
 % if level == 2:
 <h2><a href="${link}">${feed.name}</a></h2>
 % endif
-<p class="state" data-state="waiting"><span class="words">Waiting for the first value</span></p>
+<p class="state" data-state="unknown"><span class="words"></span></p>
 </header>
 <noscript><p>Without JavaScript this page does not change. <a href="${newest}">The newest value</a>.</p></noscript>
 <div class="value">${"<ul id='container' class='lines'></ul>" if first else "" | n}</div>

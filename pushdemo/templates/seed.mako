@@ -9,7 +9,7 @@
 % endif
 <noscript><p>This page needs JavaScript to take what the server pushes.</p></noscript>
 <!-- The seconds stand outside the status, or a screen reader would count them aloud. -->
-<p id="state" data-state="stopped"><span role="status" id="status"></span> <span id="countdown"></span></p>
+<p id="state" data-state="unknown"><span role="status" id="status"></span> <span id="countdown"></span></p>
 <p id="age"></p>
 <ul id="container"></ul>
 <p><a href="${base}">All feeds</a></p>

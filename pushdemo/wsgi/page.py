@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,8 +213,11 @@ def _lookup() -> TemplateLookup:
 
 @functools.cache
 def _content(name: str) -> str:
-    """A file of public/. Line ends are as HTML has them, or a hash would be of other bytes."""
-    return (PACKAGE / "public" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    """A file of public/, fit to stand in a page: a comment or a string in it must not end its
+    element (HTML, section 4.12.1.3), and line ends are as HTML has them, or a hash would be of
+    other bytes."""
+    content = (PACKAGE / "public" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    return re.sub("</(?=script)", r"<\\/", content, flags=re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,9 +2,9 @@
 
     htmx      the HTML is the event's data: htmx's SSE extension, with `sse-swap="message"`
     turbo     a <turbo-stream> that updates the element whose id is the feed's name: Turbo
-    datastar  the same as events of Datastar: datastar-merge-fragments up to 1.0.0-beta.11, and
-              datastar-patch-elements from 1.0.0-RC.1 on; each release knows one, and passes over
-              the other
+    datastar  a <div> whose id is the feed's name, for the one in the page, as events of Datastar:
+              datastar-merge-fragments up to 1.0.0-beta.11, and datastar-patch-elements from
+              1.0.0-RC.1 on; each release knows one, and passes over the other
 
 The HTML is made where the value is: see pushdemo.push.compute.template.
 """
@@ -58,23 +58,14 @@ def _turbo(event: Event, html: str, named: bool) -> str:  # noqa: ARG001  # the 
 
 
 def _datastar(event: Event, html: str, named: bool) -> str:  # noqa: ARG001
-    # Any id, also one that is no identifier of CSS.
-    selector = f'[id="{_css(event.feed)}"]'
-    before = (
-        f"event: datastar-merge-fragments\ndata: selector {selector}\ndata: mergeMode inner\n"
-        + _lines("fragments ", html)
-    )
+    # With the default mode, which alone is the same in all releases: the element is made like this.
+    element = f'<div id="{escape(event.feed)}">{html}</div>'
     return (
-        before
-        + f"\nid: {event.id}\nevent: datastar-patch-elements\ndata: selector {selector}\n"
-        + "data: mode inner\n"
-        + _lines("elements ", html)
+        "event: datastar-merge-fragments\n"
+        + _lines("fragments ", element)
+        + f"\nid: {event.id}\nevent: datastar-patch-elements\n"
+        + _lines("elements ", element)
     )
-
-
-def _css(text: str) -> str:
-    """In a string of CSS (CSS Syntax, section 4.3.5)."""
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 _FIELDS: dict[str, Callable[[Event, str, bool], str]] = {
