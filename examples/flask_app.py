@@ -10,6 +10,7 @@ import os
 import time
 
 from flask import Flask, abort, redirect, request, session, url_for
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from pushdemo import Push
 
@@ -25,6 +26,8 @@ def orders():
 push.pushed_feed("alerts", history=100)
 
 app = Flask(__name__)
+# For who runs it: /pushdemo/status, /pushdemo/metrics, /pushdemo/healthz and /pushdemo/readyz.
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/pushdemo": push.monitor})
 # Streams are taken off the server outside of everything that Flask does.
 app.wsgi_app = push.middleware(app.wsgi_app)
 # Each worker must know the key of the others' sessions.

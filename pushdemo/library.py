@@ -65,6 +65,7 @@ from pushdemo.wsgi.handshake import check_origin
 from pushdemo.wsgi.hints import Hints
 from pushdemo.wsgi.incoming import Incoming
 from pushdemo.wsgi.middleware import Middleware
+from pushdemo.wsgi.monitor import Monitor
 from pushdemo.wsgi.outgoing import Outgoing, take
 from pushdemo.wsgi.page import page_for
 from pushdemo.wsgi.remote import Remote
@@ -257,6 +258,12 @@ class Push:
         from pushdemo.config.middleware import application_for  # which knows this module
 
         return application_for(self)
+
+    @functools.cached_property
+    def monitor(self) -> Any:
+        """A WSGI application to mount at a prefix of another, for who runs it: /status, /metrics,
+        /healthz and /readyz. `application` has them too."""
+        return self.middleware(Monitor(self))
 
     def answer(
         self,

@@ -20,6 +20,7 @@ from pushdemo.push.compute.declaration import PUSHED
 from pushdemo.push.deliver import sockets
 from pushdemo.push.options import ConfigError
 from pushdemo.wsgi.formats import STREAM_HEADERS
+from pushdemo.wsgi.monitor import Monitor
 from pushdemo.wsgi.web import RoutesMiddleware
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def application_for(push: Push) -> Any:
         app, make_map(PACKAGE / "controllers"), use_method_override=False, singleton=False
     )
     app = RegistryManager(app)
-    app = PublicFirst(PACKAGE / "public", app)
+    app = PublicFirst(PACKAGE / "public", Monitor(push, app))
     if push.settings.public:
         app = PublicFirst(Path(push.settings.public), app, index=True)
     return push.middleware(app)
@@ -97,6 +98,7 @@ class PublicFirst:
         app = self._app
         if type(app) is PublicFirst:
             return app.pushdemo_collapses()
+        app = app.app if type(app) is Monitor else app
         for kind, inner in ((RegistryManager, "application"), (RoutesMiddleware, "app")):
             if type(app) is not kind:
                 return None

@@ -23,12 +23,14 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from paste.fileapp import FileApp
 from paste.httpexceptions import HTTPMovedPermanently
 from paste.urlparser import StaticURLParser
 
 from pushdemo.lib.addresses import reference
 
 LONGEST_DATE = 64  # characters
+LARGE = 4 * 1024 * 1024  # bytes
 
 
 class StaticFiles:
@@ -50,7 +52,24 @@ class StaticFiles:
         return body
 
 
-class _Parser(StaticURLParser):  # type: ignore[misc]  # Paste publishes no types
+class _File(FileApp):  # type: ignore[misc]  # Paste publishes no types
+    """Read whole, up to LARGE. Paste opens any file that is larger than 4 KiB, and leaves it open
+    where the answer is that it has not changed."""
+
+    def update(self, force: bool = False) -> None:
+        status = os.stat(self.filename)
+        if status.st_size > LARGE:
+            super().update(force)
+        elif force or status.st_mtime != self.last_modified:  # type: ignore[has-type]
+            self.last_modified = status.st_mtime
+            with open(self.filename, "rb") as file:
+                self.set_content(file.read(), status.st_mtime)
+
+
+class _Parser(StaticURLParser):  # type: ignore[misc]
+    def make_app(self, filename: str) -> Any:
+        return _File(filename)
+
     def add_slash(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         location = reference(environ, "/")
         if query := environ.get("QUERY_STRING"):

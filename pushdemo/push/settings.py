@@ -20,6 +20,7 @@ from pushdemo.push.options import ConfigError, Options
 # Waitress, the smallest of the servers that are threads and nothing else, has four.
 MAX_THREADS = 3
 BROKER_VARIABLE = "PUSHDEMO_BROKER"
+STATUS_VARIABLE = "PUSHDEMO_STATUS"
 MOST_SENDERS = 8  # more would wait for each other in the kernel
 
 
@@ -83,7 +84,8 @@ class Settings:
             is the first page then.
         status: who may see status and metrics: `loopback`, who asks from this machine and not
             through a proxy; networks, separated by spaces, such as `10.0.0.0/8`; `*` for
-            everybody, `none` for nobody; by default `loopback`.
+            everybody, `none` for nobody; by default the environment variable PUSHDEMO_STATUS,
+            or `loopback`.
         """
         retry = options.seconds("retry", 2)
         boundary = options.text("boundary", secrets.token_hex(16))
@@ -107,7 +109,7 @@ class Settings:
             broker=options.text("broker", os.environ.get(BROKER_VARIABLE, MEMORY)) or MEMORY,
             pages=options.flag("pages", True),
             public=_directory(options, options.text("public", "")),
-            status=_access(options, options.text("status", LOOPBACK)),
+            status=_access(options),
         )
         options.finish()
         return settings
@@ -137,7 +139,8 @@ def _directory(options: Options, given: str) -> str:
     return given
 
 
-def _access(options: Options, given: str) -> Access:
+def _access(options: Options) -> Access:
+    given = options.text("status", os.environ.get(STATUS_VARIABLE, LOOPBACK))
     try:
         return Access(given)
     except ValueError:
