@@ -12,7 +12,7 @@ COMPILED = pushdemo/push/deliver/_sockets$(shell $(BIN)/python -c \
 	'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
 .PHONY: serve test lint types tests fuzz deploys takeovers clusters servers sanitize bench cores churn \
-	brokers far packages clean
+	brokers far cards docs packages clean
 
 serve: $(VENV)/.installed-demo
 	$(BIN)/paster serve development.ini
@@ -75,9 +75,18 @@ churn: $(VENV)/.installed-bench
 brokers: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.brokers --rounds $(ROUNDS)
 
+# What an open page of all feeds costs both browsers, over thousands of events: three minutes.
+cards: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.cards
+
 # Nodes and engine in two network namespaces, with delay and loss between them: three minutes, as root.
 far: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.far
+
+# The documentation, in build/docs: a quarter of a minute.
+docs: $(VENV)/.installed-test
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo build/docs/index.html
 
 packages:
 	PYTHON="$(PYTHON)" tools/install-packages

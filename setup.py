@@ -16,6 +16,9 @@ REDIS = ["redis>=5.1"]
 # What reads the frames that a WebSocket's client sends.
 WEBSOCKET = ["wsproto>=1.2"]
 
+# What the documentation is built by.
+DOCS = ["furo>=2024.8", "myst-parser>=3", "Sphinx>=7.3"]
+
 # Who reads our streams beside our own client.
 CLIENTS = [
     "aiohttp>=3.10",
@@ -107,12 +110,14 @@ setup(
         "redis": REDIS,
         "websocket": WEBSOCKET,
         "bench": BENCH,
+        "docs": DOCS,
         "test": [
             *DEMO,
             *METRICS,
             *REDIS,
             *WEBSOCKET,
             *CLIENTS,
+            *DOCS,
             *FRAMEWORKS,
             # Whose types a feed may return.
             "attrs>=23",

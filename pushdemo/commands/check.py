@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import os
 import sys
 import warnings
@@ -31,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", "Deprecated call to")
     try:
         lines = list(_lines(path))
-    except (OSError, LookupError, ImportError, ValueError, SyntaxError) as error:
+    except (
+        OSError, LookupError, ImportError, ValueError, SyntaxError, configparser.Error
+    ) as error:  # fmt: skip
         said = " ".join(str(error).split())
         print(f"pushdemo: {path}: {type(error).__name__}: {said}", file=sys.stderr)
         return 1

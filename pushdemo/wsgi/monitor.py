@@ -21,14 +21,14 @@ StartResponse = Callable[..., Any]
 class Monitor:
     """A WSGI application, to be mounted anywhere; or around another, which has all other paths.
 
-    /status   how the processes are: JSON once for who takes anything, a page for a browser, and
-              streams of it. For whom `push.status` names.
-    /metrics  the figures for Prometheus. For the same.
-    /healthz  200 where the threads that serve all feeds and streams run, or have not been needed
-              yet; 503 where one has ended, and the process is to be restarted. What a process does
-              not hold, it does not answer for.
-    /readyz   200 where a stream can begin; 503, and why not. A broker that is away is no reason:
-              open pages keep what they have, and no other machine is better off.
+    status: at /status, how the processes are: JSON once for who takes anything, a page for a
+        browser, and streams of it. For whom `push.status` names.
+    metrics: the figures for Prometheus, for the same.
+    healthz: 200 where the threads that serve all feeds and streams run, or have not been needed
+        yet; 503 where one has ended, and the process is to be restarted. What a process does not
+        hold, it does not answer for.
+    readyz: 200 where a stream can begin; 503, and why not. A broker that is away is no reason: open
+        pages keep what they have, and no other machine is better off.
     """
 
     def __init__(self, push: Push, app: Any = None) -> None:
