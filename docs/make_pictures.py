@@ -67,7 +67,7 @@ def steps() -> str:
 
 def timeline(interval: int = 5, duration: int = 15, took: int = 2) -> str:
     """Beats, computations and values of one feed."""
-    scale, left, end = 18, 120, 36
+    scale, left, end = 18, 120, 34
     parts = [
         f'<text x="10" y="40">beats</text><text class="s" x="10" y="56">interval {interval} s</text>',
         f'<text x="10" y="100">function</text><text class="s" x="10" y="116">takes {took} s</text>',
@@ -117,7 +117,12 @@ def pages() -> None:
                     browser.screenshot(directory / f"{number}.png")
                     with Image.open(directory / f"{number}.png") as frame:
                         half = frame.convert("RGB").resize((885, 570), Image.Resampling.LANCZOS)
-                    frames.append(half.quantize(64))
+                    # An octree keeps the few pixels that have a colour of their own.
+                    frames.append(
+                        half.quantize(
+                            128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+                        )
+                    )
                     time.sleep(1)
                 frames[0].save(PICTURES / "dashboard.gif", save_all=True, append_images=frames[1:],
                                duration=1000, loop=0, optimize=True)  # fmt: skip

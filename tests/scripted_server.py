@@ -107,11 +107,11 @@ class Exchange:
         self.finished.set()
 
 
-def _never() -> Any:
+def never() -> Any:
     raise AssertionError("the test answers in its place")
 
 
-CLOCK = Declaration("clock", _never, interval=5.0, duration=5.0, repeat=False)
+CLOCK = Declaration("clock", never, interval=5.0, duration=5.0, repeat=False)
 
 
 class ScriptedServer(ThreadingHTTPServer):

@@ -21,6 +21,7 @@ import pytest
 
 from pushdemo import Push
 from pushdemo.client import watch
+from pushdemo.push.broker import nodes
 from pushdemo.push.broker import redis as broker_on_redis
 from pushdemo.push.broker.protocol import BrokerUnavailable
 from pushdemo.push.options import ConfigError
@@ -472,10 +473,30 @@ def test_a_server_that_ends_gives_its_lease_back(fresh: RealEngine, tmp_path: Pa
     server = Paster(tmp_path, APP.format(url=fresh.url))
     try:
         host, port = server.address
-        first(f"http://{host}:{port}/server/index/number", 1)
-        assert fresh.command("EXISTS", "{pushdemo}:lease:number") == 1
-        server.process.send_signal(signal.SIGTERM)
+        # While somebody watches: without, it would be given back anyhow.
+        with watch(f"http://{host}:{port}/server/index/number", accept="ndjson") as events:
+            next(events)
+            assert fresh.command("EXISTS", "{pushdemo}:lease:number") == 1
+            server.process.send_signal(signal.SIGTERM)
         server.process.wait(HANG)
         assert fresh.command("EXISTS", "{pushdemo}:lease:number") == 0
     finally:
         server.close()
+
+
+def test_the_nodes_know_how_each_other_is(
+    fresh: RealEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "INTERVAL", 0.2)
+    pushes = [Push(broker=fresh.url) for _ in range(2)]
+    try:
+        for push in pushes:
+            push.feed(lambda: 1, name="one", interval=0.2)
+        for status in [push.engine.status for push in pushes]:
+            until(lambda s=status: len(s.processes()["processes"]) == 2, "the other's report")  # type: ignore[misc]
+            both = status.processes()
+            assert [one["broker"] for one in both["processes"]] == ["connected"] * 2
+            assert [one["feed"] for one in both["feeds"]] == ["one", "one"]
+    finally:
+        for push in pushes:
+            push.close()

@@ -25,7 +25,7 @@ from pushdemo.wsgi.page import dashboard, feed_page, policy
 from tests.browsers import Browser
 from tests.node_packages import package
 from tests.preloading import preloaded
-from tests.scripted_server import MULTIPART, Exchange, ScriptedServer, _never
+from tests.scripted_server import MULTIPART, Exchange, ScriptedServer, never
 
 FRAMING = Multipart("test", named=True)
 
@@ -44,7 +44,7 @@ PRELOADED = """() => {
 
 
 def feed(name: str, interval: float = 2.0, **more: Any) -> Declaration:
-    return Declaration(name, _never, interval=interval, **{"duration": interval, **more})
+    return Declaration(name, never, interval=interval, **{"duration": interval, **more})
 
 
 FEEDS = [
@@ -161,6 +161,7 @@ def open_page(browser: Browser, scripted: ScriptedServer) -> Iterator[Callable[[
         "/": STREAM,
         "/server/index/load": "/server/index/load+~feeds",
         "/live": "/live?token=x&format=multipart",
+        "/seed.html": "/server/index",
     }
     with preloaded(browser, PRELOADED):
         yield lambda path: Stage(browser, scripted, path, streams[path])
@@ -175,6 +176,10 @@ def checked(stage: Stage, name: str) -> None:
     and on a telephone."""
     browser = stage.browser
     kind = type(browser).__name__.lower()
+    for width in (320, 1920):
+        browser.resize(width, 900)
+        browser.wait_for(f"document.documentElement.clientWidth <= {width}")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
     for width in (1280, 390):
         browser.resize(width, 900)
         browser.wait_for(f"document.documentElement.clientWidth <= {width}")
@@ -323,6 +328,7 @@ def test_an_old_value_is_stale_even_if_it_is_sent_again(open_page: Callable[[str
     stage.server.send("clock", Text("early"), age=60)
     stage.says("clock", "Stale: a new value is overdue")
     assert stage.text("[data-feed=clock] .age").startswith("computed 1 min ago")
+    checked(stage, "dashboard-stale")
     stage.server.send("clock", Text("in time"), age=16)
     stage.says("clock", "Live")
 
@@ -398,6 +404,34 @@ def test_what_is_read_aloud_is_not_shouted(open_page: Callable[[str], Stage]) ->
     stage.pass_time(11)
     stage.server.send("clock", Text("later"))
     stage.browser.wait_for("said.at(-1) === 'clock: later'")
+
+
+# The page of 2009
+
+
+def test_the_page_of_2009_in_every_state(open_page: Callable[[str], Stage]) -> None:
+    stage = open_page("/seed.html")
+    state = "document.getElementById('state').innerText.trim()"
+    stage.browser.wait_for(f"{state} === 'Live'")
+    checked(stage, "seed-cold")
+    for text in ("one", "two"):
+        stage.server.send("clock", Text(text))
+    lines = "Array.from(document.querySelectorAll('li'), (line) => line.textContent)"
+    stage.browser.wait_for(f"{lines}.length === 2")
+    assert stage.text("em") == (
+        "This will push data from the server to you every 5 seconds .. enjoy!"
+    )
+    checked(stage, "seed-live")
+    stage.pass_time(20)
+    stage.browser.wait_for(f"/^Silent for 2\\d s$/.test({state})")
+    checked(stage, "seed-silent")
+    stage.server.status("clock", fails=True)
+    stage.browser.wait_for(f"{lines}[0] === 'clock fails: this is its last value.'")
+    checked(stage, "seed-failing")
+    stage.browser.evaluate("void (Math.random = () => 1)")
+    stage.server.exchange.close()
+    stage.browser.wait_for(f"/^The server went away. Reconnecting/.test({state})")
+    checked(stage, "seed-gone")
 
 
 # The page of one feed

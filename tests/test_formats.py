@@ -735,3 +735,36 @@ def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(
         assert record.resets == 0
         assert len(record.seen) > ROUNDS / 10
         assert {seen.feed for seen in record.seen} == set(record.feeds)
+
+
+# A value as it is
+
+
+def test_who_accepts_an_image_alone_gets_the_newest_once(real: Real) -> None:
+    status, headers, body = ask(real, "/picture", Accept="image/png")
+    assert (status, headers["content-type"], body) == (200, "image/png", PICTURE)
+    # It may be a page or an SVG, of whoever has published it: opened, it runs no script.
+    assert headers["content-security-policy"] == "sandbox"
+    assert headers["x-content-type-options"] == "nosniff"
+    again = ask(real, "/picture", Accept="image/png", If_None_Match=headers["etag"])
+    assert (again[0], again[2]) == (304, b"")
+    assert ask(real, "/picture", Accept="image/*")[2] == PICTURE
+    assert ask(real, "/picture?format=raw")[2] == PICTURE
+    assert (
+        ask(real, "/slow_picture", Accept="image/png")[2] == PICTURE
+    )  # the first, when it is there
+
+
+def test_what_is_no_such_image_is_a_406(real: Real) -> None:
+    assert ask(real, "/picture", Accept="image/jpeg")[0] == 406
+    assert ask(real, "/text", Accept="image/png")[0] == 406
+    assert ask(real, "/text+rows?format=raw")[0] == 400
+
+
+def test_text_and_data_as_they_are(real: Real) -> None:
+    status, headers, body = ask(real, "/text?format=raw")
+    assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert body.decode() == json.loads(ask(real, "/text?format=json")[2])
+    status, headers, body = ask(real, "/rows?format=raw")
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == json.loads(ask(real, "/rows?format=json")[2])

@@ -231,7 +231,7 @@ def test_an_error_is_a_response(push: Push) -> None:
     status, text = answered(push, "others")
     assert status == "404 Not Found"
     assert "There is: orders" in text
-    assert answered(push, "orders", accept="text/css")[0] == "406 Not Acceptable"
+    assert answered(push, "orders", accept="text/css;q=0")[0] == "406 Not Acceptable"
     assert answered(push, "orders", REQUEST_METHOD="POST")[0] == "405 Method Not Allowed"
     assert answered(push, "orders", QUERY_STRING="limit=x")[0] == "400 Bad Request"
 

@@ -79,13 +79,20 @@ def test_it_runs(programs: Path, project: tuple[str, Path]) -> None:
     kind, directory = project
     port = free_port()
     if kind == "flask":
-        server = [programs / "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}", "app:app"]
+        server: list[str | Path] = [
+            programs / "gunicorn",
+            "-w",
+            "2",
+            "-b",
+            f"127.0.0.1:{port}",
+            "app:app",
+        ]
         command: list[str | Path] = [programs / "pushdemo", "run", "app:push", "--", *server]
         target = "/live/orders"
     else:
         ini = directory / "development.ini"
         ini.write_text(ini.read_text().replace("port = 5000", f"port = {port}"))
-        command = [programs / "pushdemo", "serve", "development.ini"]
+        command = [str(programs / "pushdemo"), "serve", "development.ini"]
         target = "/server/index/orders"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -145,13 +145,19 @@ class Counts:
 
     def feed(self, name: str) -> FeedCounts:
         """Those of a feed; made by the first call."""
-        with self._lock:
-            return self.feeds.setdefault(name, FeedCounts())
+        found = self.feeds.get(name)
+        if found is None:
+            with self._lock:
+                found = self.feeds.setdefault(name, FeedCounts())
+        return found
 
     def of_format(self, name: str) -> ClientCounts:
         """Those of a format's clients; made by the first call."""
-        with self._lock:
-            return self.clients.setdefault(name, ClientCounts())
+        found = self.clients.get(name)
+        if found is None:
+            with self._lock:
+                found = self.clients.setdefault(name, ClientCounts())
+        return found
 
     def streams(self, feeds: str, form: str) -> Mapping[str, StreamCounts]:
         """Those of the streams of some feeds (`a+b`) in a format, by the feed's name."""

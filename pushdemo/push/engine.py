@@ -246,6 +246,8 @@ class Engine:
     def close(self) -> None:
         """End the streams, over `push.drain` seconds, and the threads. Otherwise they end with the
         process."""
+        if self.open_now:
+            log.info("%d streams end: this process stops", self.open_now)
         self._broadcaster.stop()
         self._publisher.close()
         self._hear_no_more()
@@ -389,6 +391,8 @@ class Engine:
         """In a process that was forked from the engine's: close this process's copies of the
         clients' connections. They would stay open for as long as it lives otherwise."""
         atexit.unregister(self._publisher.close)
+        if self._board is not None:
+            atexit.unregister(self._board.close)
         self._broadcaster.abandon()
 
 

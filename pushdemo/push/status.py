@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -68,7 +69,8 @@ class Status:
         self._others = others
         self._clock = clock
         self._wall = wall
-        self._rates = {name: Rate(clock) for name in declarations}
+        self._lock = threading.Lock()
+        self._rates: dict[str, Rate] = {}
 
     def declarations(self) -> list[Declaration]:
         """Those of the two feeds."""
@@ -119,13 +121,12 @@ class Status:
         feeds = {}
         for name, declared in list(self._declarations.items()):
             counted = counts["feeds"].get(name) or _nothing(name)
-            rate = self._rates.setdefault(name, Rate(self._clock))
             deliveries = sum(one["deliveries"] for one in counted["streams"].values())
             feeds[name] = {
                 **described(declared),
                 **_newest(self._channels[name]),
                 "values": self._channels[name].values,
-                "deliveries_per_second": rate.of(deliveries),
+                "deliveries_per_second": self._rate(name, deliveries),
                 **counted,
             }
         return {
@@ -139,6 +140,11 @@ class Status:
             "feeds": feeds,
             "clients": counts["clients"],
         }
+
+    def _rate(self, name: str, deliveries: int) -> float | None:
+        """Several ask for a report: a request, another worker, a node."""
+        with self._lock:
+            return self._rates.setdefault(name, Rate(self._clock)).of(deliveries)
 
 
 class Rate:

@@ -13,6 +13,9 @@ from pushdemo.push.response import MakeHead, Response
 
 FRAGMENT = "text/html; charset=utf-8"  # of a document that is a value's HTML
 AS_IT_IS = "*/*"  # the content type of a document whose values have their own
+# Whoever publishes HTML or SVG has not published a page of this site: opened by itself, it runs no
+# script.
+_ISOLATED = (("Content-Security-Policy", "sandbox"), ("X-Content-Type-Options", "nosniff"))
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Document:
             ("ETag", event.etag),
             ("Last-Modified", formatdate(event.value.computed, usegmt=True)),
             ("Server-Timing", f"compute;dur={event.value.took * 1000:.3f}"),
+            *(_ISOLATED if self.content_type == AS_IT_IS else ()),
             *self.headers,
         ]
         return Response("200 OK", headers, body)
