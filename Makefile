@@ -101,7 +101,7 @@ endif
 endif
 
 $(VENV)/.installed-demo: $(SOURCES)
-	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[demo]'
+	PYTHON="$(PYTHON)" tools/make-environment "$(VENV)" '.[demo,metrics]'
 	touch $@
 
 $(VENV)/.installed-bench: $(SOURCES)
