@@ -415,7 +415,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_prints_tables(serving: Serving) -> None:
     ended = command(serving.url)
-    assert ended.returncode == 0, ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
     assert re.search(r"^FEEDS\nfeed +kind +watchers ", ended.stdout, re.M)
     assert re.search(r"^clock +computed +\d+ ", ended.stdout, re.M)
     assert re.search(r"^outside +pushed +0 +- ", ended.stdout, re.M)
