@@ -381,12 +381,15 @@ class Sent:
 def test_nodes_know_each_other_while_they_say_something() -> None:
     now = [0.0]
     sent = Sent()
-    one = Nodes(sent, lambda: {"version": VERSION, "n": 1}, lambda: now[0])  # type: ignore[arg-type]
-    two = Nodes(sent, lambda: {"version": VERSION, "n": 2}, lambda: now[0])  # type: ignore[arg-type]
+    empty: dict[str, Any] = {"version": VERSION, **{name: [] for name in TABLES}}
+    one = Nodes(sent, lambda: {**empty, "n": 1}, lambda: now[0])  # type: ignore[arg-type]
+    two = Nodes(sent, lambda: {**empty, "n": 2}, lambda: now[0])  # type: ignore[arg-type]
     one.post()
     two.post()
     bad = [b"", b"{}", b"[]", b'{"from": 1, "report": {}, "at": 1}', b"\xff",
-           b'{"from": "a", "report": {"version": 99}, "at": 1}']  # fmt: skip
+           b'{"from": "a", "report": {"version": 99}, "at": 1}',
+           json.dumps({"from": "a", "at": 1, "report": {**empty, "feeds": [1]}}).encode(),
+           json.dumps({"from": "a", "at": 1, "report": {"version": VERSION}}).encode()]  # fmt: skip
     for body in (*sent.bodies, *bad):
         for node in (one, two):
             node.hear(Entry("~status", "x", "", 0, body))

@@ -13,7 +13,7 @@ from typing import Any
 
 from pushdemo.push.broker.protocol import Broker, BrokerError, Entry, Notice
 from pushdemo.push.every import Every
-from pushdemo.push.status import STATUS, VERSION
+from pushdemo.push.status import STATUS, TABLES, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,15 @@ class Nodes:
         self._clock = clock
         self._own = secrets.token_hex(8)
         self._lock = threading.Lock()
+        self._follows = False
         self._heard: dict[str, tuple[float, dict[str, Any]]] = {}
         self._every = Every("pushdemo-nodes", INTERVAL, self.post)
 
     def begin(self) -> None:
-        """Hear of the others, and tell them."""
-        self._broker.follow(LOG, self)
+        """Hear of the others, and tell them. More than once is no error."""
+        if not self._follows:
+            self._follows = True
+            self._broker.follow(LOG, self)
         self._every.begin()
 
     def close(self) -> None:
@@ -78,9 +81,7 @@ class Nodes:
         except (ValueError, TypeError, KeyError, RecursionError):
             log.debug("a node's report is left out: it cannot be read")
             return
-        if not isinstance(node, str) or not isinstance(report, dict):
-            return
-        if node == self._own or report.get("version") != VERSION:
+        if not isinstance(node, str) or node == self._own or not _is_report(report):
             return
         now = self._clock()
         with self._lock:
@@ -94,3 +95,14 @@ class Nodes:
 
     def cut_off(self, why: str) -> None:
         """The channels' follower says so."""
+
+
+def _is_report(report: object) -> bool:
+    """Whether it is what pushdemo.push.status.readable makes: who can write to the engine need not
+    be one of us."""
+    if not isinstance(report, dict) or report.get("version") != VERSION:
+        return False
+    return all(
+        isinstance(rows := report.get(name), list) and all(isinstance(row, dict) for row in rows)
+        for name in TABLES
+    )
