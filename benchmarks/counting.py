@@ -21,27 +21,14 @@ from typing import Any
 from pushdemo.push.channel import Channel
 from pushdemo.push.compute.payload import Text
 from pushdemo.push.counting import Counts, Histogram, StreamCounts
-from pushdemo.push.deliver.answer import Beginning
 from pushdemo.push.deliver.broadcaster import Broadcaster
 from pushdemo.push.deliver.descriptors import raise_limit
 from pushdemo.push.deliver.subscription import Subscription
 from pushdemo.push.encode.ndjson import NdJson
-from pushdemo.push.event import Event, Value
+from pushdemo.push.event import Value
+from tests.test_broadcaster import Begins
 
 SIZE = 250  # bytes of an event
-
-
-class _Begins:
-    patience = 60.0
-
-    def begin(self, event: Event | None) -> Beginning:  # noqa: ARG002
-        return Beginning(b"", True)
-
-    def come_back(self, milliseconds: int) -> bytes:  # noqa: ARG002
-        return b""
-
-    def fail(self) -> Beginning:
-        return Beginning(b"", False)
 
 
 class _Nothing(StreamCounts):
@@ -103,9 +90,9 @@ def measure(clients: int, events: int, counts: Counts) -> float:
         broadcaster = Broadcaster(counts=counts)
         stack.callback(broadcaster.close)
         subscription = Subscription(channel, NdJson())
-        broadcaster.attach([theirs for _, theirs in pairs], _Begins(), subscription)
+        broadcaster.attach([theirs for _, theirs in pairs], Begins(b"", 60.0), subscription)
         payload = Text("x" * SIZE)
-        sent = 0
+        sent = clients * len(Begins(b"", 60.0).begin(None).data)
 
         def publish() -> None:
             nonlocal sent

@@ -340,17 +340,18 @@ class Push:
 
     def readiness(self) -> list[str]:
         """Why no stream can begin now, in a line each; none where one can."""
-        if self._handover is not None:
-            try:
-                threads = self.health()
-            except (BroadcasterAway, HandoverLost) as error:
-                return [f"the broadcaster does not answer: {error}"]
-        else:
-            threads = self.health()
-        why = [f"the thread {name} has ended" for name, one in threads.items() if not one.alive]
-        if self._handover is None and self.engine.full:
+        try:
+            why = self.ended()
+        except (BroadcasterAway, HandoverLost) as error:
+            return [f"the broadcaster does not answer: {error}"]
+        if self.holds_streams and self.engine.full:
             why.append("all streams are taken")
         return why
+
+    def ended(self) -> list[str]:
+        """Which of the threads of `health` have ended, in a line each. Raises as that."""
+        threads = self.health().items()
+        return [f"the thread {name} has ended" for name, one in threads if not one.alive]
 
     def health(self) -> Mapping[str, Health]:
         """How the threads are that serve all feeds and all streams, by name; those of the

@@ -303,22 +303,30 @@ def follows(browser: Browser, site: Site, selector: str = "#orders") -> None:
         browser.wait_for(f"{shown}.trim() === {json.dumps(f'<b>{value}</b>')}")
 
 
-def test_htmx_2_and_its_sse_extension(browser: Browser, site: Site) -> None:
-    site.script("htmx-2/dist/htmx.js", "htmx.js")
-    site.script("htmx-ext-sse/sse.js", "sse.js")
+@pytest.mark.parametrize(
+    ("library", "extension", "attributes"),
+    [
+        (
+            "htmx-2/dist/htmx.js",
+            "htmx-ext-sse/sse.js",
+            'hx-ext="sse" sse-connect="/orders?format=htmx" sse-swap="message"',
+        ),
+        (
+            "htmx-4/dist/htmx.js",
+            "htmx-4/dist/ext/hx-sse.js",
+            'hx-sse:connect="/orders?format=htmx"',
+        ),
+    ],
+    ids=["2", "4"],
+)
+def test_htmx_and_its_sse_extension(
+    browser: Browser, site: Site, library: str, extension: str, attributes: str
+) -> None:
+    site.script(library, "htmx.js")
+    site.script(extension, "sse.js")
     site.page(
         '<script src="htmx.js"></script><script src="sse.js"></script>'
-        '<div id="orders" hx-ext="sse" sse-connect="/orders?format=htmx" sse-swap="message"></div>'
-    )
-    follows(browser, site)
-
-
-def test_htmx_4_and_its_sse_extension(browser: Browser, site: Site) -> None:
-    site.script("htmx-4/dist/htmx.js", "htmx.js")
-    site.script("htmx-4/dist/ext/hx-sse.js", "sse.js")
-    site.page(
-        '<script src="htmx.js"></script><script src="sse.js"></script>'
-        '<div id="orders" hx-sse:connect="/orders?format=htmx"></div>'
+        f'<div id="orders" {attributes}></div>'
     )
     follows(browser, site)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mako.lookup import TemplateLookup
 
 from pushdemo.library import Push
+from pushdemo.wsgi.page import lookup
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -26,7 +27,4 @@ class Globals:
 
 def load_environment(push: Push) -> Globals:
     """The globals of an application that shows the feeds of `push`."""
-    lookup = TemplateLookup(
-        [str(PACKAGE / "templates")], input_encoding="utf-8", default_filters=["h"]
-    )
-    return Globals(push, lookup)
+    return Globals(push, lookup())

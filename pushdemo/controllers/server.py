@@ -12,7 +12,6 @@ from urllib.parse import quote
 from pushdemo.handover.client import BroadcasterAway, HandoverLost
 from pushdemo.lib.addresses import reference
 from pushdemo.lib.base import BaseController, abort, app_globals, request, response
-from pushdemo.lib.streaming import stream
 from pushdemo.push.broker.protocol import BrokerError
 from pushdemo.push.compute.payload import UnknownType
 from pushdemo.push.shorten import shorten
@@ -34,7 +33,20 @@ class ServerController(BaseController):
         id: str | None = None,  # noqa: A002  # the route's name for it
     ) -> Iterable[bytes] | None:
         """The feed called `id`, or several, `a+b`, or the first that is declared."""
-        return stream(environ, id, shareable=self._is_plain())
+        base = reference(environ, "/")
+        try:
+            answer = app_globals.push.answer(environ, id, shareable=self._is_plain(), base=base)
+        except RequestError as error:
+            abort(error.status, error.detail, error.headers)
+        response.status = answer.status
+        for name in ("Content-Type", "Content-Length", "Pragma"):  # Pylons' defaults
+            response.headers.pop(name, None)
+        response.headers.update(answer.headers)
+        if not isinstance(answer.body, list):
+            return answer.body  # type: ignore[no-any-return]
+        if answer.body:
+            response.body = b"".join(answer.body)
+        return None
 
     def feeds(self) -> str:
         """The feeds there are, as JSON, for pages that show them: a list of objects with `name`,

@@ -32,18 +32,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += times
         self.total += seconds * times
 
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
-
-    def quantile(self, share: float) -> float | None:
-        """The bound that this share of all is not above, from 0 to 1; None where there is none. It
-        is above the true value by four fifths at most. What is above all bounds is infinite."""
-        return quantile(self.bounds, self.counts, share)
-
 
 def quantile(bounds: Iterable[float], counts: Iterable[int], share: float) -> float | None:
-    """See Histogram."""
+    """Of a histogram, the bound that this share of all is not above, from 0 to 1; None where there
+    is none. It is above the true value by four fifths at most. What is above all bounds is
+    infinite."""
     counts = list(counts)
     wanted = share * sum(counts)
     if not wanted:

@@ -94,7 +94,6 @@ class Engine:
         self._channels: dict[str, Channel] = {}
         self._internal: dict[str, Channel] = {}
         self._declarations: dict[str, Declaration] = {}
-        self._nodes = None if broker is None else Nodes(broker, self._described)
         self._board: Board | None = None
         self.status = Status(
             self._channels,
@@ -103,6 +102,7 @@ class Engine:
             facts=self._facts,
             others=self._others,
         )
+        self._nodes = None if broker is None else Nodes(broker, self.status.process)
         self._relays: list[Relay] = []
         self._begun = False
         self._published = Published()
@@ -201,9 +201,6 @@ class Engine:
         for one in nodes.others() if nodes is not None else ():
             if known.isdisjoint(row.get("process") for row in one.get("processes", ())):
                 yield one
-
-    def _described(self) -> Report:
-        return self.status.process()
 
     def _facts(self) -> Report:
         broker = None

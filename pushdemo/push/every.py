@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pushdemo.push.loop import Health, Loop
+from pushdemo.push.loop import Loop
 
 
 class Every:
@@ -16,10 +16,6 @@ class Every:
         self._do = do
         self._ended = threading.Event()
         self._loop = Loop(name, self._turn)
-
-    @property
-    def health(self) -> Health:
-        return self._loop.health
 
     def begin(self) -> None:
         """More than once is no error. Raises OSError where the system has no thread to give."""

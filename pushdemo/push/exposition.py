@@ -7,9 +7,9 @@ pushdemo[metrics].
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class _Collector:
             ("pushdemo_values", "values", "Different values of a feed that a process has had."),
         ):
             counter = CounterMetricFamily(name, help_text, labels=("feed",))
-            for feed, total in self._sum(lambda one, key=key: one[key]).items():  # type: ignore[misc]
-                counter.add_metric((feed,), total)
+            for feed, ones in self._by_feed(self._reports).items():
+                counter.add_metric((feed,), sum(one[key] for one in ones))
             yield counter
         failing = GaugeMetricFamily(
             "pushdemo_feed_failing", "1 while the feed's computations fail.", labels=("feed",)
@@ -121,8 +121,7 @@ class _Collector:
             ("pushdemo_delivered_bytes", "bytes", "Bytes of these."),
         ):
             counter = CounterMetricFamily(name, help_text, labels=labels)
-            of_member = functools.partial(_member, member)
-            for key, number in self._by_format(self._reports, of_member).items():
+            for key, number in self._by_format(self._reports, itemgetter(member)).items():
                 counter.add_metric(key, number)
             yield counter
 
@@ -189,9 +188,6 @@ class _Collector:
                 found[feed].append(one)
         return found
 
-    def _sum(self, of: Callable[[Report], float]) -> dict[str, float]:
-        return {feed: sum(map(of, ones)) for feed, ones in self._by_feed(self._reports).items()}
-
     @staticmethod
     def _by_format(
         reports: Iterable[Report], of: Callable[[dict[str, int]], int]
@@ -202,7 +198,3 @@ class _Collector:
                 for form, streams in one["streams"].items():
                     totals[feed, form] += of(streams)
         return totals
-
-
-def _member(name: str, counts: dict[str, int]) -> int:
-    return counts[name]

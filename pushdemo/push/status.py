@@ -117,10 +117,13 @@ class Status:
 
     def report(self) -> Report:
         """This one: what it is and has, its feeds, and what it has counted."""
+        declarations = list(self._declarations.items())
+        for name, _ in declarations:
+            self._counts.feed(name)  # also where there is nothing to count yet
         counts = self._counts.snapshot()
         feeds = {}
-        for name, declared in list(self._declarations.items()):
-            counted = counts["feeds"].get(name) or _nothing(name)
+        for name, declared in declarations:
+            counted = counts["feeds"][name]
             deliveries = sum(one["deliveries"] for one in counted["streams"].values())
             feeds[name] = {
                 **described(declared),
@@ -212,13 +215,6 @@ def _newest(channel: Channel) -> Report:
         "took": None if newest is None else newest.value.took,
         "failing_since": statuses[0].failing_since if statuses else None,
     }
-
-
-def _nothing(name: str) -> Report:
-    counts = Counts()
-    counts.feed(name)
-    found: Report = counts.snapshot()["feeds"][name]
-    return found
 
 
 TABLES = ("processes", "feeds", "streams", "clients", "threads")

@@ -70,10 +70,7 @@ class Monitor:
             return whole(error_response(error))
 
     def _health(self, _: dict[str, Any]) -> WsgiResponse:
-        if not self._push.holds_streams:
-            return _said([])
-        threads = self._push.health().items()
-        return _said([f"the thread {name} has ended" for name, one in threads if not one.alive])
+        return _said(self._push.ended() if self._push.holds_streams else [])
 
     def _readiness(self, _: dict[str, Any]) -> WsgiResponse:
         return _said(self._push.readiness())

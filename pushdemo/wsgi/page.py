@@ -168,7 +168,7 @@ def _page(
     inline_scripts = [_content(name) for name in scripts if base is None]
     inline_styles = [_content(name) for name in styles if base is None]
     html: str = (
-        _lookup()
+        lookup()
         .get_template(template)
         .render(
             declared=declared,
@@ -202,7 +202,8 @@ def policy(scripts: Sequence[str] = (), styles: Sequence[str] = ()) -> str:
 
 
 @functools.cache
-def _lookup() -> TemplateLookup:
+def lookup() -> TemplateLookup:
+    """Finds pushdemo's own templates, which escape what they insert."""
     return TemplateLookup(
         [str(PACKAGE / "templates")],
         input_encoding="utf-8",
