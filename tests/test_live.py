@@ -57,8 +57,11 @@ def tab(browser: Browser) -> Iterator[Browser]:
 @pytest.mark.parametrize("page", ["/", "/seed.html", "/2009.html"])
 def test_the_list_grows_without_a_reload(tab: Browser, serving: Serving, page: str) -> None:
     tab.open(serving.url + page)
-    tab.wait_for(f"{LINES}.length >= 3")
-    lines = tab.evaluate(LINES)
+    # All feeds begin with the page at the root, so that the clock may miss a beat, which sends its
+    # last value again: there the page says so.
+    new = LINES.replace("#container li", "#container li:not(.again)")
+    tab.wait_for(f"{new}.length >= 3")
+    lines = tab.evaluate(new)
     assert len(set(lines)) == len(lines)
     assert sorted(lines, reverse=page != "/2009.html") == lines
     seconds = {"/seed.html": "0.2", "/2009.html": "5"}.get(page)
@@ -141,7 +144,7 @@ def test_our_page_comes_back_when_the_server_does(tab: Browser, checkout: Path) 
 
 def test_our_page_goes_on_where_it_was(tab: Browser, serving: Serving) -> None:
     """As one that was put aside, and with a feed that sends while it is away."""
-    tab.open(serving.url)
+    tab.open(f"{serving.url}/seed.html")  # which has no other feed begin beside the clock
     tab.wait_for(f"{LINES}.length >= 2")
     with serving.connect("/server/index") as reader:
         reader.open()
